@@ -9,6 +9,7 @@
 #ifndef KK_TRAIL_EVENT_H
 #define KK_TRAIL_EVENT_H
 
+#include "io/fiber.h"
 #include "ipc/messages.h"
 
 #define EVENT_FORMAT 1
