@@ -69,8 +69,8 @@
     CALL(75, mailbox_expunge, ROLE_BIT(ROLE_IMAPD), ROLE_STORED)                                                 \
     CALL(76, mailbox_flags, ROLE_BIT(ROLE_IMAPD), ROLE_STORED)                                                   \
     /* audit */                                                                                                  \
-    NOTE(80, event_note, ROLE_BIT(ROLE_SMTPD) | ROLE_BIT(ROLE_LOGIN) | ROLE_BIT(ROLE_IMAPD), ROLE_AUDITD)        \
-    CALL(81, event, ROLE_BIT(ROLE_SMTPD) | ROLE_BIT(ROLE_LOGIN) | ROLE_BIT(ROLE_IMAPD), ROLE_AUDITD)             \
+    NOTE(80, event_note, IPC_EVENT_SENDERS, ROLE_AUDITD)                                                         \
+    CALL(81, event, IPC_EVENT_SENDERS, ROLE_AUDITD)                                                              \
     CALL(82, outbox_fetch, ROLE_BIT(ROLE_AUDITD), ROLE_COUNT)                                                    \
     /* command line */                                                                                           \
     CALL(100, ctl_account_add, ROLE_BIT(ROLE_CTL), ROLE_AUTHD)                                                   \
@@ -94,6 +94,10 @@
     CALL(142, ctl_connect, ROLE_BIT(ROLE_CTL), ROLE_SUPERVISOR)
 
 #define ROLE_ANY ((1u << ROLE_COUNT) - 1)
+/* Every role that has a socket to auditd (role.c), and the supervisor. */
+#define IPC_EVENT_SENDERS                                                                                        \
+    (ROLE_BIT(ROLE_SMTPD) | ROLE_BIT(ROLE_LOGIN) | ROLE_BIT(ROLE_IMAPD) | ROLE_BIT(ROLE_AUTHD) | ROLE_BIT(ROLE_STORED) | \
+     ROLE_BIT(ROLE_SUPERVISOR))
 
 /* ---- control channel ---- */
 /* Who you are. The configuration is a sealed memfd with the checked file's text; state: the directory to work in, or -1. */
