@@ -23,7 +23,7 @@ struct ipc_peer;
 
 /* What a handler is told about its request. */
 struct ipc_request {
-    struct ipc_peer *peer;    /* NULL once the peer is gone: ask ipc_request_alive before using it after a wait */
+    struct ipc_peer *peer;    /* NULL once the peer is gone; look again after a wait */
     enum role from;
     uint64_t from_instance;
     uint64_t peer_serial;     /* unique for each peer connection in this process: what grants are bound to */
@@ -49,6 +49,9 @@ typedef void ipc_peer_event_fn(enum role role, uint64_t instance, uint64_t seria
 
 /* Once a process. handlers ends with {0, NULL}. */
 int ipc_init(enum role self, uint64_t self_instance, const struct ipc_handler *handlers, ipc_peer_event_fn *on_peer);
+/* Called when a peer broke the rules, before it is closed: the role records it. */
+typedef void ipc_violation_fn(enum role role, uint64_t instance, const char *reason);
+void ipc_set_violation_fn(ipc_violation_fn *fn);
 /* Takes the socket over. An older peer of the same role and instance is closed first (not for ROLE_CTL). */
 int ipc_peer_add(enum role role, uint64_t instance, uint64_t generation, int socket, struct ipc_peer **ret);
 void ipc_peer_close(struct ipc_peer *p);

@@ -189,7 +189,7 @@ static int decode(struct decoder *c, const struct record_desc *d, void *record, 
     return 0;
 }
 
-static void clear(const struct record_desc *d, void *record)
+void record_clear(const struct record_desc *d, void *record)
 {
     memset(record, 0, d->size);
     for (size_t i = 0; i < d->n_fields; i++)
@@ -200,12 +200,12 @@ static void clear(const struct record_desc *d, void *record)
 int record_decode(const struct record_desc *d, struct slice in, const int *fds, size_t n_fds, struct arena *arena, void *record)
 {
     struct decoder c = {.in = in, .fds = fds, .n_fds = n_fds, .arena = arena};
-    clear(d, record);
+    record_clear(d, record);
     int rc = decode(&c, d, record, 0);
     if (rc == 0 && (c.in.n != 0 || c.used_fds != n_fds))
         rc = ERR_SYNTAX;
     if (rc != 0)
-        clear(d, record);
+        record_clear(d, record);
     return rc;
 }
 

@@ -60,6 +60,8 @@ int record_encode(const struct record_desc *d, const void *record, struct buf *o
 /* Decodes exactly `in`. List items are allocated in arena. On failure nothing is owned by the record and the caller still
  * owns fds; on success FD fields hold them (all must be used). ERR_SYNTAX, ERR_LIMIT, -ENOMEM. */
 int record_decode(const struct record_desc *d, struct slice in, const int *fds, size_t n_fds, struct arena *arena, void *record);
+/* Zeroes it, with -1 in the FD fields. */
+void record_clear(const struct record_desc *d, void *record);
 /* Closes all descriptors in the record's FD fields and sets them to -1. */
 void record_close_fds(const struct record_desc *d, void *record);
 /* Overwrites what SECRET fields point at. */
