@@ -23,5 +23,10 @@ enum store_flag {
     STORE_RECENT = 32, /* delivered and not yet seen by a session */
     STORE_RETRIEVED = 64, /* the body has been sent over POP3 at least once (RFC 1939 LAST's modern use: statistics) */
 };
+#define STORE_FLAGS_ALL 0x7fu
+
+/* The first 24 keywords of a mailbox are bits of `flags`; those after them are in store_message_keywords. */
+#define STORE_KEYWORD_FIRST 8 /* bit number */
+#define STORE_KEYWORDS_IN_FLAGS 24
 
 #endif
