@@ -71,6 +71,7 @@ struct ipc_peer {
     size_t n_served;
     uint64_t client_uid;
     char client_user[IPC_NAME_MAX + 1];
+    bool handed_over; /* closed when the last request has been answered */
 };
 
 struct served {
@@ -360,8 +361,11 @@ static void served_free(struct served *s)
         s->rq.peer->n_served--;
     list_del(&s->node);
     arena_done(&s->arena);
+    struct ipc_peer *leaving = s->rq.peer != NULL && s->rq.peer->handed_over && s->rq.peer->n_served == 0 ? s->rq.peer : NULL;
     secret_wipe(s->payload, s->payload_n);
     free(s);
+    if (leaving != NULL)
+        ipc_peer_close(leaving);
 }
 
 static void answer(struct served *s, int rc, void *reply, const struct err *err)
@@ -539,6 +543,8 @@ static void receive(struct ipc_peer *p)
 {
     for (int i = 0; i < FRAMES_A_TURN; i++) {
         const char *reason = NULL;
+        if (p->handed_over)
+            return;
         int rc = receive_one(p, &reason);
         if (rc == -EAGAIN)
             return;
@@ -634,6 +640,18 @@ void ipc_peer_close(struct ipc_peer *p)
     if (ipc.on_peer != NULL)
         ipc.on_peer(p->role, p->instance, p->serial, false);
     free(p);
+}
+
+int ipc_peer_socket(const struct ipc_peer *p)
+{
+    return p->fd;
+}
+
+void ipc_peer_hand_over(struct ipc_peer *p)
+{
+    watch_del(&p->watch);
+    loop_defer_cancel(&p->more);
+    p->handed_over = true;
 }
 
 struct ipc_peer *ipc_peer_find(enum role role, uint64_t instance)

@@ -55,6 +55,11 @@ void ipc_set_violation_fn(ipc_violation_fn *fn);
 /* Takes the socket over. An older peer of the same role and instance is closed first (not for ROLE_CTL). */
 int ipc_peer_add(enum role role, uint64_t instance, uint64_t generation, int socket, struct ipc_peer **ret);
 void ipc_peer_close(struct ipc_peer *p);
+/* Its descriptor, to be passed on; stays the peer's. */
+int ipc_peer_socket(const struct ipc_peer *p);
+/* Stops reading at once and closes the peer when the request being served has been answered: what comes next is for the
+ * process that the socket was passed on to. */
+void ipc_peer_hand_over(struct ipc_peer *p);
 /* For ROLE_CTL peers. */
 void ipc_peer_set_client(struct ipc_peer *p, uint64_t uid, const char *user);
 /* NULL when there is none now. Round robin over instances with instance == IPC_ANY. Valid until the next wait. */

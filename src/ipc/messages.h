@@ -91,7 +91,8 @@
     CALL(134, ctl_store_reclaim, ROLE_BIT(ROLE_CTL), ROLE_STORED)                                                \
     CALL(140, ctl_status, ROLE_BIT(ROLE_CTL), ROLE_SUPERVISOR)                                                   \
     CALL(141, ctl_reload, ROLE_BIT(ROLE_CTL), ROLE_SUPERVISOR)                                                   \
-    CALL(142, ctl_connect, ROLE_BIT(ROLE_CTL), ROLE_SUPERVISOR)
+    CALL(142, ctl_connect, ROLE_BIT(ROLE_CTL), ROLE_SUPERVISOR)                                                  \
+    CALL(143, ctl_stop, ROLE_BIT(ROLE_CTL), ROLE_SUPERVISOR)
 
 #define ROLE_ANY ((1u << ROLE_COUNT) - 1)
 /* Every role that has a socket to auditd (role.c), and the supervisor. */
@@ -334,6 +335,8 @@ enum auth_verdict { AUTH_OK, AUTH_BAD, AUTH_SLOW, AUTH_DISABLED, AUTH_TEMPORARY,
 #define RECORD_m_ctl_status_reply(F, S) F(S, STR, version, 64) F(S, U64, started_ms, 0) F(S, U64, landlock_abi, 0) F(S, LIST, processes, 256, m_ctl_process)
 #define RECORD_m_ctl_reload(F, S) F(S, STR, reason, IPC_TEXT_MAX)
 #define RECORD_m_ctl_reload_reply(F, S) F(S, U64, version, 0)
+#define RECORD_m_ctl_stop(F, S) F(S, U64, unused, 0)
+#define RECORD_m_ctl_stop_reply(F, S) F(S, U64, unused, 0)
 /* Asks the supervisor to pass this connection on to a role. */
 #define RECORD_m_ctl_connect(F, S) F(S, STR, role, 32)
 #define RECORD_m_ctl_connect_reply(F, S) F(S, U64, unused, 0)

@@ -1,0 +1,431 @@
+/* What every role's process does before and around its own work: see role_main.h. */
+#include "role/role_main.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "io/loop.h"
+#include "io/stream.h"
+#include "role/probe.h"
+#include "sandbox/sandbox.h"
+#include "trail/event.h"
+
+#define CONTROL_FD 3
+#define CONFIG_MAX (4 * 1024 * 1024)
+#define ACCEPT_PAUSE_MS 200 /* after EMFILE: existing connections must end first */
+#define ALERT_EVERY_MS 60000
+#define ALERT_NAMES 32
+
+static const struct role_program *const programs[] = {
+    &role_program_tlsd,  &role_program_smtpd,  &role_program_login,   &role_program_imapd,  &role_program_authd,
+    &role_program_keyd,  &role_program_stored, &role_program_filterd, &role_program_auditd,
+};
+
+/* The one context of the process. */
+static struct {
+    struct role_context ctx;
+    const struct role_program *program;
+    struct conf *conf;
+    uint64_t uid;
+    bool as_root, hello, probing;
+    char name[64], run_dir[4096];
+    char listener_names[ROLE_LISTENERS_MAX][64];
+    size_t connections;
+} self;
+
+struct role_context *role_context(void)
+{
+    return &self.ctx;
+}
+
+/* ---- configuration ---- */
+
+static void report_problem(void *arg, bool is_error, const char *sentence)
+{
+    (void)arg;
+    if (is_error)
+        log_error("config.problem", L_STR("text", sentence));
+}
+
+static int read_config(int fd, struct conf **ret, struct err *err)
+{
+    struct stat st;
+    if (fd < 0 || fstat(fd, &st) != 0 || st.st_size > CONFIG_MAX || ipc_memfd_check(fd, (uint64_t)st.st_size) != 0)
+        return err_set(err, ERR_CONFIG, "the supervisor sent no sealed configuration");
+    char *text = malloc((size_t)st.st_size + 1);
+    if (text == NULL)
+        return -ENOMEM;
+    ssize_t n = pread(fd, text, (size_t)st.st_size, 0);
+    int rc = n != st.st_size ? err_errno(err, "cannot read the configuration")
+                             : conf_parse(slice_of(text, (size_t)n), "configuration", report_problem, NULL, ret);
+    free(text);
+    return rc;
+}
+
+static void apply_log_settings(const struct conf *c)
+{
+    static const char *const levels[] = {"debug", "info", "warning", "error", "alert"};
+    enum log_level level = LOG_INFO;
+    for (size_t i = 0; i < sizeof(levels) / sizeof(levels[0]); i++)
+        if (strcmp(levels[i], c->log_level) == 0)
+            level = (enum log_level)i;
+    log_set_level(level, strcmp(c->log_format, "json") == 0);
+}
+
+/* ---- the control channel ---- */
+
+static int on_hello(struct ipc_request *rq, void *request, void *reply, struct err *err)
+{
+    struct m_hello *q = request;
+    (void)rq;
+    if (self.hello)
+        return err_set(err, ERR_DENIED, "hello twice");
+    int rc = read_config(q->config, &self.conf, err);
+    if (rc != 0)
+        return rc;
+    apply_log_settings(self.conf);
+    self.uid = q->uid;
+    self.as_root = q->as_root != 0;
+    (void)snprintf(self.run_dir, sizeof(self.run_dir), "%.*s", SLICE_ARG(q->run_dir));
+    self.ctx.conf = self.conf;
+    self.ctx.state_dir = q->state;
+    q->state = -1;
+    self.ctx.state_path = self.run_dir;
+    self.hello = true;
+    ((struct m_hello_reply *)reply)->build = SLICE(KAKITOME_VERSION);
+    return 0;
+}
+
+static int on_peer_note(struct ipc_request *rq, void *request, void *reply, struct err *err)
+{
+    struct m_peer *q = request;
+    (void)rq;
+    (void)reply;
+    if (q->socket < 0 || !role_may_talk(self.ctx.role, (enum role)q->role))
+        return err_set(err, ERR_DENIED, "not a peer of this role");
+    int fd = q->socket;
+    q->socket = -1;
+    ipc_set_instances((enum role)q->role, q->instances);
+    return ipc_peer_add((enum role)q->role, q->instance, q->generation, fd, NULL);
+}
+
+static int on_listener_note(struct ipc_request *rq, void *request, void *reply, struct err *err)
+{
+    struct m_listener *q = request;
+    (void)rq;
+    (void)reply;
+    size_t i = self.ctx.n_listeners;
+    if (i >= ROLE_LISTENERS_MAX || q->protocol >= LISTEN_PROTOCOLS)
+        return err_set(err, ERR_LIMIT, "too many listeners");
+    (void)snprintf(self.listener_names[i], sizeof(self.listener_names[i]), "%.*s", SLICE_ARG(q->name));
+    self.ctx.listeners[i] = (struct role_listener){.protocol = (enum listener_protocol)q->protocol, .tls = q->tls != 0,
+                                                   .name = self.listener_names[i], .fd = q->socket};
+    self.ctx.n_listeners++;
+    q->socket = -1;
+    return 0;
+}
+
+static int enter_sandbox(int *ret_abi, struct err *err)
+{
+    const char *readable[66] = {NULL};
+    struct sandbox_paths paths = {.own_dir = self.ctx.state_dir, .readable = readable};
+    if (self.ctx.role == ROLE_KEYD)
+        for (size_t i = 0; i < self.conf->tls_certificates.n && i < 64; i++)
+            readable[i] = self.conf->tls_certificates.items[i];
+    return sandbox_enter(self.ctx.role, &paths, self.conf->server_require_landlock, ret_abi, err);
+}
+
+/* Privileges, prepare, sandbox, serve: in this order, whatever the role. */
+static int on_start(struct ipc_request *rq, void *request, void *reply, struct err *err)
+{
+    int abi = 0;
+    (void)rq;
+    (void)request;
+    if (!self.hello)
+        return err_set(err, ERR_DENIED, "start before hello");
+    int rc = sandbox_drop_privileges(self.uid, self.as_root, err);
+    if (rc == 0 && self.program->prepare != NULL)
+        rc = self.program->prepare(&self.ctx, err);
+    if (rc == 0)
+        rc = enter_sandbox(&abi, err);
+    if (rc == 0 && self.program->start != NULL)
+        rc = self.program->start(&self.ctx, err);
+    if (rc != 0)
+        return rc;
+    ((struct m_start_reply *)reply)->landlock_abi = (uint64_t)abi;
+    log_info("role.serving", L_INT("landlock", abi));
+    return 0;
+}
+
+static int on_reload(struct ipc_request *rq, void *request, void *reply, struct err *err)
+{
+    struct conf *conf = NULL;
+    struct m_reload *q = request;
+    (void)rq;
+    (void)reply;
+    int rc = read_config(q->config, &conf, err);
+    if (rc == 0 && self.program->reload != NULL)
+        rc = self.program->reload(&self.ctx, conf, err);
+    if (rc != 0) {
+        conf_free(conf);
+        return rc;
+    }
+    apply_log_settings(conf);
+    /* The old one stays: sessions under way hold pointers into it. A reload costs a few kilobytes. */
+    self.conf = conf;
+    self.ctx.conf = conf;
+    log_info("role.reloaded");
+    return 0;
+}
+
+static int on_stop(struct ipc_request *rq, void *request, void *reply, struct err *err)
+{
+    const struct m_stop *q = request;
+    (void)rq;
+    (void)reply;
+    (void)err;
+    self.ctx.stopping = true;
+    if (self.program->stop != NULL)
+        self.program->stop(&self.ctx, clock_deadline((int64_t)q->grace_ms));
+    loop_stop();
+    return 0;
+}
+
+static int on_client(struct ipc_request *rq, void *request, void *reply, struct err *err)
+{
+    struct m_client *q = request;
+    struct ipc_peer *p;
+    char user[IPC_NAME_MAX + 1];
+    static uint64_t instance;
+    (void)rq;
+    (void)reply;
+    if (q->socket < 0)
+        return err_set(err, ERR_SYNTAX, "no socket");
+    int fd = q->socket;
+    q->socket = -1;
+    int rc = ipc_peer_add(ROLE_CTL, ++instance, 0, fd, &p);
+    if (rc != 0)
+        return rc;
+    (void)snprintf(user, sizeof(user), "%.*s", SLICE_ARG(q->user));
+    ipc_peer_set_client(p, q->uid, user);
+    return 0;
+}
+
+static int on_probe(struct ipc_request *rq, void *request, void *reply, struct err *err)
+{
+    if (!self.probing)
+        return err_set(err, ERR_DENIED, "this service was not started for probing");
+    return role_probe(self.ctx.role, rq, request, reply, err);
+}
+
+static const struct ipc_handler control[] = {
+    {IPC_hello, on_hello}, {IPC_peer, on_peer_note}, {IPC_listener, on_listener_note}, {IPC_start, on_start},
+    {IPC_reload, on_reload}, {IPC_stop, on_stop}, {IPC_client, on_client}, {IPC_probe, on_probe},
+};
+#define N_CONTROL (sizeof(control) / sizeof(control[0]))
+#define HANDLERS_MAX 64
+static struct ipc_handler handlers[HANDLERS_MAX];
+
+static void collect_handlers(void)
+{
+    size_t n = 0;
+    for (; n < N_CONTROL; n++)
+        handlers[n] = control[n];
+    for (const struct ipc_handler *h = self.program->handlers; h != NULL && h->fn != NULL && n + 1 < HANDLERS_MAX; h++)
+        handlers[n++] = *h;
+}
+
+static void on_peer(enum role role, uint64_t instance, uint64_t serial, bool up)
+{
+    /* Without its supervisor a role would be an orphan that nobody can stop. */
+    if (role == ROLE_SUPERVISOR && !up) {
+        log_warning("role.supervisor_gone");
+        loop_stop();
+    }
+    if (self.program->on_peer != NULL)
+        self.program->on_peer(role, instance, serial, up);
+}
+
+static void on_violation(enum role role, uint64_t instance, const char *reason)
+{
+    char peer[64];
+    (void)snprintf(peer, sizeof(peer), "%s.%llu", role_name(role), (unsigned long long)instance);
+    struct ev_ipc_violation e = {.peer = slice_str(peer), .reason = slice_str(reason)};
+    struct event_head h = {.number = EV_ipc_violation, .role = self.ctx.role, .time_ms = clock_real_ms()};
+    if (self.ctx.role == ROLE_SMTPD || self.ctx.role == ROLE_LOGIN || self.ctx.role == ROLE_IMAPD)
+        event_send(&h, &e);
+    role_alert("ipc.violation", reason);
+}
+
+void role_alert(const char *name, const char *text)
+{
+    static struct {
+        const char *name;
+        int64_t last;
+    } seen[ALERT_NAMES];
+    int64_t now = clock_mono_ms();
+    for (size_t i = 0; i < ALERT_NAMES; i++) {
+        if (seen[i].name != NULL && strcmp(seen[i].name, name) != 0)
+            continue;
+        if (seen[i].name != NULL && now - seen[i].last < ALERT_EVERY_MS)
+            return;
+        seen[i].name = name;
+        seen[i].last = now;
+        break;
+    }
+    log_alert(name, L_STR("text", text));
+    struct m_alert note = {.name = slice_str(name), .text = slice_head(slice_str(text), IPC_TEXT_MAX)};
+    (void)ipc_note(ROLE_SUPERVISOR, 0, IPC_alert, (struct id128){{0}}, &note);
+}
+
+/* ---- accepting ---- */
+
+struct acceptor {
+    const struct role_listener *listener;
+    role_connection_fn *fn;
+    struct fiber_fd *ready;
+};
+
+struct connection {
+    int fd;
+    struct netaddr peer, local;
+    const struct acceptor *acceptor;
+};
+
+static void run_connection(void *arg)
+{
+    struct connection *c = arg;
+    c->acceptor->fn(c->fd, c->acceptor->listener, &c->peer, &c->local);
+    free(c);
+    self.connections--;
+}
+
+size_t role_connections(void)
+{
+    return self.connections;
+}
+
+static bool begin_connection(const struct acceptor *a, int fd, const struct sockaddr_storage *from, socklen_t from_len)
+{
+    struct sockaddr_storage local;
+    socklen_t local_len = sizeof(local);
+    struct connection *c = calloc(1, sizeof(*c));
+    if (c != NULL && netaddr_from_sockaddr((const struct sockaddr *)from, from_len, &c->peer) &&
+        getsockname(fd, (struct sockaddr *)&local, &local_len) == 0 &&
+        netaddr_from_sockaddr((struct sockaddr *)&local, local_len, &c->local)) {
+        c->fd = fd;
+        c->acceptor = a;
+        if (fiber_start("connection", run_connection, c, NULL) == 0) {
+            self.connections++;
+            return true;
+        }
+    }
+    free(c);
+    (void)close(fd);
+    return false;
+}
+
+/* A file table that is full must not make the loop spin: pause, and say so. */
+static void accept_loop(void *arg)
+{
+    struct acceptor *a = arg;
+    while (!self.ctx.stopping) {
+        struct sockaddr_storage from;
+        socklen_t len = sizeof(from);
+        int fd = accept4(a->listener->fd, (struct sockaddr *)&from, &len, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        if (fd >= 0) {
+            if (!begin_connection(a, fd, &from, len))
+                role_alert("accept.no_memory", "a connection was dropped for want of memory");
+            if (fiber_breathe() != 0)
+                break;
+            continue;
+        }
+        int rc = errno == EAGAIN ? fiber_fd_wait_in(a->ready, clock_deadline(1000)) : 0;
+        if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+            role_alert("accept.exhausted", "no more connections can be accepted: descriptors or memory are used up");
+            rc = fiber_sleep_until(clock_deadline(ACCEPT_PAUSE_MS));
+        }
+        if (rc == -ECANCELED)
+            break;
+    }
+    fiber_fd_free(a->ready);
+    free(a);
+}
+
+int role_accept(struct role_context *ctx, role_connection_fn *fn)
+{
+    for (size_t i = 0; i < ctx->n_listeners; i++) {
+        struct acceptor *a = calloc(1, sizeof(*a));
+        if (a == NULL)
+            return -ENOMEM;
+        a->listener = &ctx->listeners[i];
+        a->fn = fn;
+        int rc = fiber_fd_new(a->listener->fd, &a->ready);
+        if (rc == 0)
+            rc = fiber_start("accept", accept_loop, a, NULL);
+        if (rc != 0)
+            return rc;
+    }
+    return 0;
+}
+
+/* ---- start ---- */
+
+static const struct role_program *find_program(enum role role)
+{
+    for (size_t i = 0; i < sizeof(programs) / sizeof(programs[0]); i++)
+        if (programs[i]->role == role)
+            return programs[i];
+    return NULL;
+}
+
+static int parse_name(const char *name)
+{
+    struct slice rest = slice_str(name), role = slice_cut(&rest, '.');
+    if (!role_parse(role, &self.ctx.role) || !slice_to_u64(rest, &self.ctx.instance) ||
+        self.ctx.instance >= ROLE_INSTANCES_MAX)
+        return -EINVAL;
+    self.program = find_program(self.ctx.role);
+    (void)snprintf(self.name, sizeof(self.name), "%s", name);
+    return self.program != NULL ? 0 : -EINVAL;
+}
+
+int role_main(int argc, char **argv)
+{
+    struct err err = {0};
+    struct stat st;
+    if (argc != 1 || parse_name(argv[0]) != 0 || fstat(CONTROL_FD, &st) != 0 || !S_ISSOCK(st.st_mode)) {
+        fputs("kakitome: --role is for the supervisor's use: start the service with `kakitome serve`\n", stderr);
+        return 64;
+    }
+    (void)prctl(PR_SET_NAME, self.name);
+    (void)signal(SIGPIPE, SIG_IGN);
+    (void)signal(SIGINT, SIG_IGN); /* Ctrl-C goes to the whole terminal group; the supervisor says when to stop */
+    (void)signal(SIGHUP, SIG_IGN);
+    (void)signal(SIGTERM, SIG_IGN);
+    log_init(self.name, LOG_INFO, false);
+    self.ctx.state_dir = -1;
+    self.probing = getenv("KAKITOME_TEST_PROBING") != NULL;
+    if (self.probing)
+        sandbox_set_probing();
+    collect_handlers();
+    if (loop_init(&err) != 0 || ipc_init(self.ctx.role, self.ctx.instance, handlers, on_peer) != 0) {
+        log_error("role.failed", L_STR("text", err.text));
+        return 71;
+    }
+    ipc_set_violation_fn(on_violation);
+    (void)fcntl(CONTROL_FD, F_SETFD, FD_CLOEXEC);
+    if (ipc_peer_add(ROLE_SUPERVISOR, 0, 0, CONTROL_FD, NULL) != 0)
+        return 71;
+    loop_run();
+    /* Answers that were queued in the last turn (the one to stop among them) have been sent by then. */
+    loop_turn(0);
+    return 0;
+}
