@@ -12,38 +12,27 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "io/loop.h"
-#include "io/stream.h"
 #include "role/probe.h"
 #include "sandbox/sandbox.h"
 #include "trail/event.h"
 
 #define CONTROL_FD 3
 #define CONFIG_MAX (4 * 1024 * 1024)
-#define ACCEPT_PAUSE_MS 200 /* after EMFILE: existing connections must end first */
-#define ALERT_EVERY_MS 60000
-#define ALERT_NAMES 32
 
 static const struct role_program *const programs[] = {
     &role_program_tlsd,  &role_program_smtpd,  &role_program_login,   &role_program_imapd,  &role_program_authd,
     &role_program_keyd,  &role_program_stored, &role_program_filterd, &role_program_auditd,
 };
 
-/* The one context of the process. */
+/* The rest of the process's one context (role_context() has the part that its program sees). */
 static struct {
-    struct role_context ctx;
     const struct role_program *program;
     struct conf *conf;
     uint64_t uid;
     bool as_root, hello, probing;
     char name[64], run_dir[4096];
     char listener_names[ROLE_LISTENERS_MAX][64];
-    size_t connections;
 } self;
-
-struct role_context *role_context(void)
-{
-    return &self.ctx;
-}
 
 /* ---- configuration ---- */
 
@@ -94,10 +83,10 @@ static int on_hello(struct ipc_request *rq, void *request, void *reply, struct e
     self.uid = q->uid;
     self.as_root = q->as_root != 0;
     (void)snprintf(self.run_dir, sizeof(self.run_dir), "%.*s", SLICE_ARG(q->run_dir));
-    self.ctx.conf = self.conf;
-    self.ctx.state_dir = q->state;
+    role_context()->conf = self.conf;
+    role_context()->state_dir = q->state;
     q->state = -1;
-    self.ctx.state_path = self.run_dir;
+    role_context()->state_path = self.run_dir;
     self.hello = true;
     ((struct m_hello_reply *)reply)->build = SLICE(KAKITOME_VERSION);
     return 0;
@@ -108,7 +97,7 @@ static int on_peer_note(struct ipc_request *rq, void *request, void *reply, stru
     struct m_peer *q = request;
     (void)rq;
     (void)reply;
-    if (q->socket < 0 || !role_may_talk(self.ctx.role, (enum role)q->role))
+    if (q->socket < 0 || !role_may_talk(role_context()->role, (enum role)q->role))
         return err_set(err, ERR_DENIED, "not a peer of this role");
     int fd = q->socket;
     q->socket = -1;
@@ -121,13 +110,13 @@ static int on_listener_note(struct ipc_request *rq, void *request, void *reply, 
     struct m_listener *q = request;
     (void)rq;
     (void)reply;
-    size_t i = self.ctx.n_listeners;
+    size_t i = role_context()->n_listeners;
     if (i >= ROLE_LISTENERS_MAX || q->protocol >= LISTEN_PROTOCOLS)
         return err_set(err, ERR_LIMIT, "too many listeners");
     (void)snprintf(self.listener_names[i], sizeof(self.listener_names[i]), "%.*s", SLICE_ARG(q->name));
-    self.ctx.listeners[i] = (struct role_listener){.protocol = (enum listener_protocol)q->protocol, .tls = q->tls != 0,
+    role_context()->listeners[i] = (struct role_listener){.protocol = (enum listener_protocol)q->protocol, .tls = q->tls != 0,
                                                    .name = self.listener_names[i], .fd = q->socket};
-    self.ctx.n_listeners++;
+    role_context()->n_listeners++;
     q->socket = -1;
     return 0;
 }
@@ -135,11 +124,11 @@ static int on_listener_note(struct ipc_request *rq, void *request, void *reply, 
 static int enter_sandbox(int *ret_abi, struct err *err)
 {
     const char *readable[66] = {NULL};
-    struct sandbox_paths paths = {.own_dir = self.ctx.state_dir, .readable = readable};
-    if (self.ctx.role == ROLE_KEYD)
+    struct sandbox_paths paths = {.own_dir = role_context()->state_dir, .readable = readable};
+    if (role_context()->role == ROLE_KEYD)
         for (size_t i = 0; i < self.conf->tls_certificates.n && i < 64; i++)
             readable[i] = self.conf->tls_certificates.items[i];
-    return sandbox_enter(self.ctx.role, &paths, self.conf->server_require_landlock, ret_abi, err);
+    return sandbox_enter(role_context()->role, &paths, self.conf->server_require_landlock, ret_abi, err);
 }
 
 /* Privileges, prepare, sandbox, serve: in this order, whatever the role. */
@@ -152,11 +141,11 @@ static int on_start(struct ipc_request *rq, void *request, void *reply, struct e
         return err_set(err, ERR_DENIED, "start before hello");
     int rc = sandbox_drop_privileges(self.uid, self.as_root, err);
     if (rc == 0 && self.program->prepare != NULL)
-        rc = self.program->prepare(&self.ctx, err);
+        rc = self.program->prepare(role_context(), err);
     if (rc == 0)
         rc = enter_sandbox(&abi, err);
     if (rc == 0 && self.program->start != NULL)
-        rc = self.program->start(&self.ctx, err);
+        rc = self.program->start(role_context(), err);
     if (rc != 0)
         return rc;
     ((struct m_start_reply *)reply)->landlock_abi = (uint64_t)abi;
@@ -172,7 +161,7 @@ static int on_reload(struct ipc_request *rq, void *request, void *reply, struct 
     (void)reply;
     int rc = read_config(q->config, &conf, err);
     if (rc == 0 && self.program->reload != NULL)
-        rc = self.program->reload(&self.ctx, conf, err);
+        rc = self.program->reload(role_context(), conf, err);
     if (rc != 0) {
         conf_free(conf);
         return rc;
@@ -180,7 +169,7 @@ static int on_reload(struct ipc_request *rq, void *request, void *reply, struct 
     apply_log_settings(conf);
     /* The old one stays: sessions under way hold pointers into it. A reload costs a few kilobytes. */
     self.conf = conf;
-    self.ctx.conf = conf;
+    role_context()->conf = conf;
     log_info("role.reloaded");
     return 0;
 }
@@ -191,9 +180,9 @@ static int on_stop(struct ipc_request *rq, void *request, void *reply, struct er
     (void)rq;
     (void)reply;
     (void)err;
-    self.ctx.stopping = true;
+    role_context()->stopping = true;
     if (self.program->stop != NULL)
-        self.program->stop(&self.ctx, clock_deadline((int64_t)q->grace_ms));
+        self.program->stop(role_context(), clock_deadline((int64_t)q->grace_ms));
     loop_stop();
     return 0;
 }
@@ -222,7 +211,7 @@ static int on_probe(struct ipc_request *rq, void *request, void *reply, struct e
 {
     if (!self.probing)
         return err_set(err, ERR_DENIED, "this service was not started for probing");
-    return role_probe(self.ctx.role, rq, request, reply, err);
+    return role_probe(role_context()->role, rq, request, reply, err);
 }
 
 static const struct ipc_handler control[] = {
@@ -258,122 +247,10 @@ static void on_violation(enum role role, uint64_t instance, const char *reason)
     char peer[64];
     (void)snprintf(peer, sizeof(peer), "%s.%llu", role_name(role), (unsigned long long)instance);
     struct ev_ipc_violation e = {.peer = slice_str(peer), .reason = slice_str(reason)};
-    struct event_head h = {.number = EV_ipc_violation, .role = self.ctx.role, .time_ms = clock_real_ms()};
-    if (self.ctx.role == ROLE_SMTPD || self.ctx.role == ROLE_LOGIN || self.ctx.role == ROLE_IMAPD)
+    struct event_head h = {.number = EV_ipc_violation, .role = role_context()->role, .time_ms = clock_real_ms()};
+    if (role_context()->role == ROLE_SMTPD || role_context()->role == ROLE_LOGIN || role_context()->role == ROLE_IMAPD)
         event_send(&h, &e);
     role_alert("ipc.violation", reason);
-}
-
-void role_alert(const char *name, const char *text)
-{
-    static struct {
-        const char *name;
-        int64_t last;
-    } seen[ALERT_NAMES];
-    int64_t now = clock_mono_ms();
-    for (size_t i = 0; i < ALERT_NAMES; i++) {
-        if (seen[i].name != NULL && strcmp(seen[i].name, name) != 0)
-            continue;
-        if (seen[i].name != NULL && now - seen[i].last < ALERT_EVERY_MS)
-            return;
-        seen[i].name = name;
-        seen[i].last = now;
-        break;
-    }
-    log_alert(name, L_STR("text", text));
-    struct m_alert note = {.name = slice_str(name), .text = slice_head(slice_str(text), IPC_TEXT_MAX)};
-    (void)ipc_note(ROLE_SUPERVISOR, 0, IPC_alert, (struct id128){{0}}, &note);
-}
-
-/* ---- accepting ---- */
-
-struct acceptor {
-    const struct role_listener *listener;
-    role_connection_fn *fn;
-    struct fiber_fd *ready;
-};
-
-struct connection {
-    int fd;
-    struct netaddr peer, local;
-    const struct acceptor *acceptor;
-};
-
-static void run_connection(void *arg)
-{
-    struct connection *c = arg;
-    c->acceptor->fn(c->fd, c->acceptor->listener, &c->peer, &c->local);
-    free(c);
-    self.connections--;
-}
-
-size_t role_connections(void)
-{
-    return self.connections;
-}
-
-static bool begin_connection(const struct acceptor *a, int fd, const struct sockaddr_storage *from, socklen_t from_len)
-{
-    struct sockaddr_storage local;
-    socklen_t local_len = sizeof(local);
-    struct connection *c = calloc(1, sizeof(*c));
-    if (c != NULL && netaddr_from_sockaddr((const struct sockaddr *)from, from_len, &c->peer) &&
-        getsockname(fd, (struct sockaddr *)&local, &local_len) == 0 &&
-        netaddr_from_sockaddr((struct sockaddr *)&local, local_len, &c->local)) {
-        c->fd = fd;
-        c->acceptor = a;
-        if (fiber_start("connection", run_connection, c, NULL) == 0) {
-            self.connections++;
-            return true;
-        }
-    }
-    free(c);
-    (void)close(fd);
-    return false;
-}
-
-/* A file table that is full must not make the loop spin: pause, and say so. */
-static void accept_loop(void *arg)
-{
-    struct acceptor *a = arg;
-    while (!self.ctx.stopping) {
-        struct sockaddr_storage from;
-        socklen_t len = sizeof(from);
-        int fd = accept4(a->listener->fd, (struct sockaddr *)&from, &len, SOCK_CLOEXEC | SOCK_NONBLOCK);
-        if (fd >= 0) {
-            if (!begin_connection(a, fd, &from, len))
-                role_alert("accept.no_memory", "a connection was dropped for want of memory");
-            if (fiber_breathe() != 0)
-                break;
-            continue;
-        }
-        int rc = errno == EAGAIN ? fiber_fd_wait_in(a->ready, clock_deadline(1000)) : 0;
-        if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
-            role_alert("accept.exhausted", "no more connections can be accepted: descriptors or memory are used up");
-            rc = fiber_sleep_until(clock_deadline(ACCEPT_PAUSE_MS));
-        }
-        if (rc == -ECANCELED)
-            break;
-    }
-    fiber_fd_free(a->ready);
-    free(a);
-}
-
-int role_accept(struct role_context *ctx, role_connection_fn *fn)
-{
-    for (size_t i = 0; i < ctx->n_listeners; i++) {
-        struct acceptor *a = calloc(1, sizeof(*a));
-        if (a == NULL)
-            return -ENOMEM;
-        a->listener = &ctx->listeners[i];
-        a->fn = fn;
-        int rc = fiber_fd_new(a->listener->fd, &a->ready);
-        if (rc == 0)
-            rc = fiber_start("accept", accept_loop, a, NULL);
-        if (rc != 0)
-            return rc;
-    }
-    return 0;
 }
 
 /* ---- start ---- */
@@ -389,10 +266,10 @@ static const struct role_program *find_program(enum role role)
 static int parse_name(const char *name)
 {
     struct slice rest = slice_str(name), role = slice_cut(&rest, '.');
-    if (!role_parse(role, &self.ctx.role) || !slice_to_u64(rest, &self.ctx.instance) ||
-        self.ctx.instance >= ROLE_INSTANCES_MAX)
+    if (!role_parse(role, &role_context()->role) || !slice_to_u64(rest, &role_context()->instance) ||
+        role_context()->instance >= ROLE_INSTANCES_MAX)
         return -EINVAL;
-    self.program = find_program(self.ctx.role);
+    self.program = find_program(role_context()->role);
     (void)snprintf(self.name, sizeof(self.name), "%s", name);
     return self.program != NULL ? 0 : -EINVAL;
 }
@@ -411,12 +288,12 @@ int role_main(int argc, char **argv)
     (void)signal(SIGHUP, SIG_IGN);
     (void)signal(SIGTERM, SIG_IGN);
     log_init(self.name, LOG_INFO, false);
-    self.ctx.state_dir = -1;
+    role_context()->state_dir = -1;
     self.probing = getenv("KAKITOME_TEST_PROBING") != NULL;
     if (self.probing)
         sandbox_set_probing();
     collect_handlers();
-    if (loop_init(&err) != 0 || ipc_init(self.ctx.role, self.ctx.instance, handlers, on_peer) != 0) {
+    if (loop_init(&err) != 0 || ipc_init(role_context()->role, role_context()->instance, handlers, on_peer) != 0) {
         log_error("role.failed", L_STR("text", err.text));
         return 71;
     }

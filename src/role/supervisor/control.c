@@ -1,6 +1,7 @@
 /* The command line's door: <state>/ctl.sock. Only root and the service's own user may come in; the kernel says who it is. */
 #include <fcntl.h>
 #include <pwd.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/stat.h>

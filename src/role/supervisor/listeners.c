@@ -72,7 +72,7 @@ static int bind_one(size_t kind, const struct netaddr *at, struct err *err)
 static int bind_text(size_t kind, const char *text, struct err *err)
 {
     struct netaddr at = {0};
-    bool any;
+    bool any = false;
     int rc = parse_where(text, &at, &any, err);
     if (rc != 0)
         return rc;
