@@ -18,6 +18,7 @@ struct stream {
     struct fiber_fd *ready;
     struct stream_fake *fake;
     size_t fake_read, fake_written;
+    size_t fake_before; /* bytes of the inputs before the present one */
     char *in; /* NULL when nothing is buffered */
     size_t in_from, in_to, in_cap;
     struct buf out;
@@ -125,27 +126,45 @@ void stream_consume(struct stream *s, size_t n)
     s->in_from += n <= s->in_to - s->in_from ? n : s->in_to - s->in_from;
 }
 
+static int fake_next(struct stream *s)
+{
+    struct stream_fake *f = s->fake;
+    if (f->next == NULL)
+        return f->timeout_at_end ? -ETIMEDOUT : ERR_CLOSED;
+    (void)stream_flush(s);
+    s->fake_before += f->input.n;
+    f->input = SLICE_EMPTY;
+    return f->next(f);
+}
+
+static int fake_read(struct stream *s, char *p, size_t n, size_t *ret_got)
+{
+    struct stream_fake *f = s->fake;
+    if (s->fake_read >= f->fail_read_at)
+        return f->fail_code != 0 ? f->fail_code : -ECONNRESET;
+    if (s->fake_read - s->fake_before >= f->input.n) {
+        int rc = fake_next(s);
+        if (rc != 0)
+            return rc;
+    }
+    struct slice left = slice_from(f->input, s->fake_read - s->fake_before);
+    if (n > left.n)
+        n = left.n;
+    if (f->chunk != 0 && n > f->chunk)
+        n = f->chunk;
+    if (n > f->fail_read_at - s->fake_read)
+        n = f->fail_read_at - s->fake_read;
+    memcpy(p, left.p, n);
+    s->fake_read += n;
+    *ret_got = n;
+    return n != 0 ? 0 : ERR_CLOSED;
+}
+
 /* 0, -EAGAIN, ERR_CLOSED or another failure. */
 static int raw_read(struct stream *s, char *p, size_t n, size_t *ret_got)
 {
-    if (s->fake != NULL) {
-        struct stream_fake *f = s->fake;
-        if (s->fake_read >= f->fail_read_at)
-            return f->fail_code != 0 ? f->fail_code : -ECONNRESET;
-        size_t left = f->input.n - s->fake_read;
-        if (left == 0)
-            return f->timeout_at_end ? -ETIMEDOUT : ERR_CLOSED;
-        if (n > left)
-            n = left;
-        if (f->chunk != 0 && n > f->chunk)
-            n = f->chunk;
-        if (n > f->fail_read_at - s->fake_read)
-            n = f->fail_read_at - s->fake_read;
-        memcpy(p, f->input.p + s->fake_read, n);
-        s->fake_read += n;
-        *ret_got = n;
-        return 0;
-    }
+    if (s->fake != NULL)
+        return fake_read(s, p, n, ret_got);
     ssize_t got;
     do {
         got = recv(s->fd, p, n, MSG_DONTWAIT);

@@ -59,6 +59,10 @@ struct stream_fake {
     size_t fail_read_at, fail_write_at; /* SIZE_MAX: never */
     int fail_code;
     bool timeout_at_end; /* -ETIMEDOUT instead of ERR_CLOSED at the end of input */
+    /* For dialogues, NULL allowed: called when the input is used up and all output so far has been collected. Returns 0 after it
+     * has set the next input (not empty), or the code of the failure that the reader shall see. */
+    int (*next)(struct stream_fake *fake);
+    void *arg;           /* for next */
     struct buf output;   /* initialised by stream_new_fake; freed by the test */
 };
 int stream_new_fake(struct stream_fake *fake, struct stream **ret);
