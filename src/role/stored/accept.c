@@ -101,7 +101,7 @@ static void take_grants(struct accepting *a)
         }
         g->message = q->message;
         a->rcpts[a->n] = (struct store_rcpt){.account = STORE_ACCOUNT(rcpt->account), .name = rcpt->mailbox, .prefix = rcpt->prefix,
-                                             .flags = STORE_RECENT, .reserved = g->reserved};
+                                             .flags = STORE_RECENT};
         a->which[a->n++] = i;
     }
 }

@@ -9,23 +9,27 @@
 /* One process, one store: the handlers of ipc.h have no argument of their own. */
 static struct stored self;
 
-struct stored *stored(void)
+static void make(void)
 {
-    return &self;
-}
-
-void stored_init(void)
-{
-    self = (struct stored){.phase = STORED_OPENING};
+    self = (struct stored){.phase = STORED_OPENING, .made = true};
     grants_init(&self.grants);
     fiber_queue_init(&self.opening);
+}
+
+struct stored *stored(void)
+{
+    if (!self.made)
+        make();
+    return &self;
 }
 
 void stored_done(void)
 {
     timer_cancel(&self.sweep);
     grants_done(&self.grants);
-    self = (struct stored){.phase = STORED_FAILED};
+    store_free(self.store);
+    outbox_free(self.outbox);
+    self = (struct stored){.made = false};
 }
 
 void stored_set_phase(enum stored_phase phase)
@@ -38,8 +42,8 @@ void stored_on_peer(enum role role, uint64_t instance, uint64_t serial, bool up)
 {
     struct grant_holder h = {role, instance, serial};
     if (!up)
-        grants_holder_down(&self.grants, &h);
-    else if (grants_holder_up(&self.grants, &h) < 0)
+        grants_holder_down(&stored()->grants, &h);
+    else if (grants_holder_up(&stored()->grants, &h) < 0)
         log_error("stored.peer", L_STR("role", role_name(role)), L_STR("problem", "out of memory: it gets no grants"));
 }
 
@@ -47,6 +51,7 @@ int stored_wait(const struct ipc_request *rq, struct err *err)
 {
     int64_t deadline = clock_deadline(STORED_WAIT_MS);
     int rc = 0;
+    (void)stored();
     if (rq->deadline < deadline)
         deadline = rq->deadline;
     if (self.phase == STORED_OPENING && self.n_opening >= STORED_WAITING_MAX)
@@ -130,7 +135,7 @@ struct grant *stored_mailbox_grant(const struct ipc_request *rq, uint64_t id, un
     struct grant_holder h = stored_holder(rq);
     enum grant_reason reason;
     uint64_t account;
-    struct grant *grant = grants_find(&self.grants, id, &h, GRANT_MAILBOX, rights, clock_mono_ms(), &reason, &account);
+    struct grant *grant = grants_find(&stored()->grants, id, &h, GRANT_MAILBOX, rights, clock_mono_ms(), &reason, &account);
     if (grant == NULL)
         (void)stored_denied(rq, account, request, reason, err);
     return grant;

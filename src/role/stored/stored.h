@@ -27,6 +27,7 @@ struct outbox;
 enum stored_phase { STORED_OPENING, STORED_SERVING, STORED_FAILED };
 
 struct stored {
+    bool made;
     enum stored_phase phase;
     struct store *store;
     struct grants grants;
@@ -39,9 +40,9 @@ struct stored {
     unsigned denied_n;
 };
 
-/* The process's state. Made by stored_init, empty after stored_done. */
+/* The process's state, made at the first use: peers come before prepare is called. stored_done frees all of it (tests; the process
+ * simply ends). */
 struct stored *stored(void);
-void stored_init(void);
 void stored_done(void);
 void stored_set_phase(enum stored_phase phase);
 void stored_on_peer(enum role role, uint64_t instance, uint64_t serial, bool up);
