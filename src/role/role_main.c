@@ -121,17 +121,17 @@ static int on_listener_note(struct ipc_request *rq, void *request, void *reply, 
     return 0;
 }
 
-static int enter_sandbox(int *ret_abi, struct err *err)
+static int confine_files(int *ret_abi, struct err *err)
 {
     const char *readable[66] = {NULL};
     struct sandbox_paths paths = {.own_dir = role_context()->state_dir, .readable = readable};
     if (role_context()->role == ROLE_KEYD)
         for (size_t i = 0; i < self.conf->tls_certificates.n && i < 64; i++)
             readable[i] = self.conf->tls_certificates.items[i];
-    return sandbox_enter(role_context()->role, &paths, self.conf->server_require_landlock, ret_abi, err);
+    return sandbox_confine_files(role_context()->role, &paths, self.conf->server_require_landlock, ret_abi, err);
 }
 
-/* Privileges, prepare, sandbox, serve: in this order, whatever the role. */
+/* Privileges, prepare, sandbox (with the role's threads inside), serve: in this order, whatever the role. */
 static int on_start(struct ipc_request *rq, void *request, void *reply, struct err *err)
 {
     int abi = 0;
@@ -143,7 +143,11 @@ static int on_start(struct ipc_request *rq, void *request, void *reply, struct e
     if (rc == 0 && self.program->prepare != NULL)
         rc = self.program->prepare(role_context(), err);
     if (rc == 0)
-        rc = enter_sandbox(&abi, err);
+        rc = confine_files(&abi, err);
+    if (rc == 0 && self.program->threads != NULL)
+        rc = self.program->threads(role_context(), err);
+    if (rc == 0)
+        rc = sandbox_confine_calls(role_context()->role, err);
     if (rc == 0 && self.program->start != NULL)
         rc = self.program->start(role_context(), err);
     if (rc != 0)
@@ -248,7 +252,7 @@ static void on_violation(enum role role, uint64_t instance, const char *reason)
     (void)snprintf(peer, sizeof(peer), "%s.%llu", role_name(role), (unsigned long long)instance);
     struct ev_ipc_violation e = {.peer = slice_str(peer), .reason = slice_str(reason)};
     struct event_head h = {.number = EV_ipc_violation, .role = role_context()->role, .time_ms = clock_real_ms()};
-    if (role_context()->role == ROLE_SMTPD || role_context()->role == ROLE_LOGIN || role_context()->role == ROLE_IMAPD)
+    if (ROLE_BIT(role_context()->role) & IPC_EVENT_SENDERS)
         event_send(&h, &e);
     role_alert("ipc.violation", reason);
 }

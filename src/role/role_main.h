@@ -1,7 +1,7 @@
 /* role_main.h: what every role's process has in common, so that a role's main.c shows its rights and its work and nothing else.
  *
  * Order of a role's life (role_main.c), which a reader can rely on: receive identity, configuration and sockets from the supervisor;
- * drop privileges; prepare (opens what may be open: own directory, threads); enter the sandbox; start (serves). */
+ * drop privileges; prepare (opens what may be open); enter the sandbox, start threads in it; start (serves). */
 #ifndef KK_ROLE_ROLE_MAIN_H
 #define KK_ROLE_ROLE_MAIN_H
 
@@ -31,8 +31,11 @@ struct role_program {
     enum role role;
     const struct ipc_handler *handlers;
     ipc_peer_event_fn *on_peer; /* may be NULL */
-    /* Before the sandbox, outside of fibers: open files, start threads, load tables. Untrusted bytes are not read yet. */
+    /* Before the sandbox, outside of fibers: open files, load tables. Untrusted bytes are not read yet. No threads: Landlock would not
+     * hold for them. */
     int (*prepare)(struct role_context *ctx, struct err *err);
+    /* Between Landlock and seccomp, outside of fibers: start threads; files of the own directory may be opened. NULL allowed. */
+    int (*threads)(struct role_context *ctx, struct err *err);
     /* In the sandbox, in a fiber: begin to serve and return. NULL allowed. */
     int MAY_YIELD (*start)(struct role_context *ctx, struct err *err);
     /* A new configuration: take over what can change; keep what is running. ctx->conf is still the old one. NULL allowed. */

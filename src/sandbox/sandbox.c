@@ -311,19 +311,21 @@ static int enter_seccomp(enum role role, struct err *err)
     return rc == 0 ? 0 : err_set(err, rc, "seccomp: %s", err_name(rc));
 }
 
-int sandbox_enter(enum role role, const struct sandbox_paths *paths, bool require_landlock, int *ret_abi, struct err *err)
+int sandbox_confine_files(enum role role, const struct sandbox_paths *paths, bool require_landlock, int *ret_abi, struct err *err)
+{
+    int abi = landlock_abi();
+    *ret_abi = abi;
+    if (abi > 0)
+        return enter_landlock(role, paths, abi, err);
+    if (!require_landlock)
+        return 0;
+    return err_set(err, -ENOSYS, "this kernel has no Landlock; set server { require_landlock = false } to run with seccomp alone");
+}
+
+int sandbox_confine_calls(enum role role, struct err *err)
 {
     struct sigaction sa = {.sa_sigaction = on_sigsys, .sa_flags = SA_SIGINFO | SA_NODEFER};
     if (sigaction(SIGSYS, &sa, NULL) != 0)
         return err_errno(err, "sigaction");
-    int abi = landlock_abi();
-    int rc = 0;
-    if (abi > 0)
-        rc = enter_landlock(role, paths, abi, err);
-    else if (require_landlock)
-        rc = err_set(err, -ENOSYS, "this kernel has no Landlock; set server { require_landlock = false } to run with seccomp alone");
-    if (rc == 0)
-        rc = enter_seccomp(role, err);
-    *ret_abi = abi;
-    return rc;
+    return enter_seccomp(role, err);
 }

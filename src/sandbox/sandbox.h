@@ -31,10 +31,13 @@ struct sandbox_paths {
     int own_dir;               /* -1: none */
     const char *const *readable; /* paths, NULL-terminated; may be NULL */
 };
-/* Enters the sandbox for good. ret_abi: the Landlock ABI in force, 0 when the kernel has none (refused when require_landlock). */
-int sandbox_enter(enum role role, const struct sandbox_paths *paths, bool require_landlock, int *ret_abi, struct err *err);
+/* The sandbox is entered in two steps, for good, because Landlock confines the calling thread and those that it starts later, but none
+ * that runs already: first the files, then a role starts its threads, then the system calls (of all threads at once).
+ * ret_abi: the Landlock ABI in force, 0 when the kernel has none (refused when require_landlock). */
+int sandbox_confine_files(enum role role, const struct sandbox_paths *paths, bool require_landlock, int *ret_abi, struct err *err);
+int sandbox_confine_calls(enum role role, struct err *err);
 
-/* Tests only, before sandbox_enter: denied calls fail with EPERM and are counted instead of ending the process. */
+/* Tests only, before the sandbox is entered: denied calls fail with EPERM and are counted instead of ending the process. */
 void sandbox_set_probing(void);
 unsigned sandbox_denied_count(void);
 /* Tries everything that the role must not be able to do, from inside. Returns the number of attempts that succeeded (0: the sandbox

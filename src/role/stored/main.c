@@ -1,8 +1,8 @@
 /* stored: the process that owns the store. It opens nothing but its own directory, talks to smtpd and imapd (mail, under grants),
  * authd (grants and accounts), keyd (unwraps the store's keys), auditd (outbox) and the supervisor; see sandbox.c for its rights.
  *
- * prepare opens files; then, confined, start fetches the keys, replays the journal and serves. Requests that come
- * before wait (stored_wait). */
+ * First the store's files are opened and its threads started; then, in the sandbox, start fetches the keys, replays the journal and
+ * serves. Requests that come before wait (stored_wait). */
 #include "base/clock.h"
 #include "base/log.h"
 #include "role/role_main.h"
@@ -63,7 +63,8 @@ static void on_clock_step(void *arg, int64_t highest_ms, int64_t now_ms)
 
 /* ---- life ---- */
 
-static int prepare(struct role_context *ctx, struct err *err)
+/* In Landlock already: the store opens its own directory only, and its threads must be confined like this one. */
+static int open_store(struct role_context *ctx, struct err *err)
 {
     const struct conf *c = ctx->conf;
     struct store_options o = {.dir = ctx->state_dir, .segment_size = (uint64_t)c->store_segment_size, .zstd_level = (int)c->store_zstd_level,
@@ -137,7 +138,7 @@ const struct role_program role_program_stored = {
     .role = ROLE_STORED,
     .handlers = stored_handlers,
     .on_peer = stored_on_peer,
-    .prepare = prepare,
+    .threads = open_store,
     .start = start,
     .reload = reload,
     .stop = stop,
