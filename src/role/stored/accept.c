@@ -1,7 +1,7 @@
 /* accept.c: one durable commit for all recipients of a message, each under a deliver grant that is used up by it.
  *
  * A deliver grant serves one message: from the moment an accept uses it, it is tied to that message's id, so that the same request
- * again (the sender of the first did not see the answer in time) is the same commit, and any other is refused. What fails for all
+ * again (the sender of the first did not see the answer in time) is the same commit, and any other message is refused. What fails for all
  * recipients (read-only store, full disk, full outbox, no memory) leaves the grants as they were. */
 #include "base/clock.h"
 #include "base/log.h"
@@ -47,6 +47,11 @@ static int check_state(struct err *err)
         return err_set(err, -EBUSY, "the audit trail is behind");
     }
     return 0;
+}
+
+static uint64_t status_of(int code)
+{
+    return code == 0 ? ACCEPT_OK : code == ERR_QUOTA ? ACCEPT_FULL : ACCEPT_TEMPORARY;
 }
 
 static int make_room(struct accepting *a, struct m_accept_reply *r)
@@ -122,12 +127,20 @@ static void leave_grants(const struct accepting *a, bool committed)
     }
 }
 
-/* ---- the commit ---- */
-
-static uint64_t status_of(int code)
+/* The same message again, after its grants were used up or before a restart: its sender did not see the answer. It gets the same
+ * one; nothing is delivered, so no grant is needed. */
+static bool recall(struct accepting *a)
 {
-    return code == 0 ? ACCEPT_OK : code == ERR_QUOTA ? ACCEPT_FULL : ACCEPT_TEMPORARY;
+    size_t n = a->q->rcpts.n;
+    int *statuses = arena_array(a->rq->arena, n, sizeof(*statuses));
+    if (statuses == NULL || !store_accept_recall(stored()->store, a->q->message, statuses, n))
+        return false;
+    for (size_t i = 0; i < n; i++)
+        a->results[i].status = status_of(statuses[i]);
+    return true;
 }
+
+/* ---- the commit ---- */
 
 static int MAY_YIELD commit(struct accepting *a, struct err *err)
 {
@@ -149,8 +162,9 @@ int stored_accept(struct ipc_request *rq, void *request, void *reply, struct err
         rc = check_form(&a, err);
     if (rc == 0)
         rc = make_room(&a, reply);
-    if (rc == 0)
-        rc = check_state(err);
+    if (rc < 0 || recall(&a))
+        return rc;
+    rc = check_state(err);
     if (rc < 0)
         return rc;
     take_grants(&a);
