@@ -22,6 +22,7 @@ enum store_flag {
     STORE_SEEN = 1, STORE_ANSWERED = 2, STORE_FLAGGED = 4, STORE_DELETED = 8, STORE_DRAFT = 16,
     STORE_RECENT = 32, /* delivered and not yet seen by a session */
     STORE_RETRIEVED = 64, /* the body has been sent over POP3 at least once (RFC 1939 LAST's modern use: statistics) */
+    STORE_UTF8_HEADER = 128, /* set by the store at acceptance: the header has bytes above 127 (RFC 6856: downgraded for old clients) */
 };
 #define STORE_FLAGS_ALL 0x7fu
 
