@@ -77,7 +77,8 @@ struct conf_list {
     OPT(SIZE, store, index_map, 68719476736, 16777216, 17592186044416, "Address space of the index (not disk space)", "索引のアドレス空間(ディスク量ではない)") \
     OPT(SIZE, store, reserve, 67108864, 0, 1099511627776, "Free disk below which new mail is put off (452)", "新しいメールを断る空き容量") \
     OPT(SIZE, trail, file_size, 268435456, 65536, 17179869184, "Size of a trail file before the next is begun", "証跡ファイルの大きさ") \
-    OPT(INT, trail, outbox_limit, 100000, 100, 10000000, "Events that may wait for a trail that cannot be written before mail is put off", "証跡に書けないとき待てる事象の数")
+    OPT(INT, trail, outbox_limit, 100000, 100, 10000000, "Events that may wait for a trail that cannot be written before mail is put off", "証跡に書けないとき待てる事象の数") \
+    OPT(TIME, trail, login_wait, 5000, 100, 60000, "How long a login waits until it is in the trail; then it is refused", "ログインが証跡に書かれるのを待つ時間(過ぎれば断る)")
 
 #define CONF_C_BOOL bool
 #define CONF_C_INT int64_t

@@ -238,12 +238,15 @@ enum auth_verdict { AUTH_OK, AUTH_BAD, AUTH_SLOW, AUTH_DISABLED, AUTH_TEMPORARY,
 #define RECORD_m_auth_password_reply(F, S)                                                                       \
     F(S, U64, verdict, 8) F(S, U64, delay_ms, 60000) F(S, U64, account, 0) F(S, STR, address, IPC_ADDRESS_MAX)    \
     F(S, U64, instance, ROLE_INSTANCES_MAX) F(S, U64, grant, 0)
-/* The stream moves on. unread: bytes that came behind the last command. */
+/* The stream moves on. unread: bytes that came behind the last command. utf8, lang: what was enabled before. When the verdict is
+ * SESSION_TAKEN the session answers the client from now on; else the asker still has the stream. A call that ends unknown
+ * means that nobody may write any more. */
+enum session_verdict { SESSION_TAKEN, SESSION_IN_USE, SESSION_TEMPORARY };
 #define RECORD_m_session_start(F, S)                                                                             \
     F(S, ID, conn, 0) F(S, STR, service, 16) F(S, FD, stream, 0) F(S, U64, account, 0) F(S, U64, grant, 0)       \
     F(S, STR, address, IPC_ADDRESS_MAX) F(S, STR, peer_ip, IPC_IP_MAX) F(S, U64, tls, 1) F(S, STR, tls_text, 128) \
-    F(S, BYTES, unread, IPC_INLINE_MAX) F(S, U64, utf8, 1) F(S, U64, login_ms, 0)
-#define RECORD_m_session_start_reply(F, S) F(S, U64, unused, 0)
+    F(S, BYTES, unread, IPC_INLINE_MAX) F(S, U64, utf8, 1) F(S, STR, lang, 16) F(S, U64, login_ms, 0)
+#define RECORD_m_session_start_reply(F, S) F(S, U64, verdict, 8)
 
 /* ---- reading ---- */
 #define RECORD_m_mailbox_open(F, S) F(S, U64, grant, 0) F(S, STR, name, IPC_NAME_MAX)

@@ -182,17 +182,19 @@ static void put_removed(struct buf *out, struct slice address, bool in_group)
 /* One member of an address list, without the comma. */
 static void put_mailbox(struct buf *out, struct slice m, bool in_group)
 {
-    bool angle = false;
+    bool angle = false, high = false;
     struct slice rest = m, address = slice_trim(m);
     while (rest.n > 0) {
         size_t n = token(rest, "");
         if (rest.p[0] == '<') {
             angle = true;
             address = slice_head(rest, n);
+        } else if (rest.p[0] != '(') {
+            high = high || downgrade_wanted(slice_head(rest, n));
         }
         rest = slice_from(rest, n);
     }
-    bool bad = downgrade_wanted(address) && (angle || slice_find(address, '@') < address.n);
+    bool bad = angle ? downgrade_wanted(address) : high && slice_find(address, '@') < address.n;
     if (!angle && bad) {
         buf_put_char(out, ' ');
         put_removed(out, address, in_group);
