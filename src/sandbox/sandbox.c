@@ -180,12 +180,25 @@ static int allow_below(int ruleset, int dir, uint64_t access)
     return syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &rule, 0) == 0 ? 0 : -errno;
 }
 
+/* The folders that hold the named files, not the files: a renewed certificate is a new file of the same name. */
+static int open_folder(const char *path)
+{
+    char folder[4096];
+    const char *slash = strrchr(path, '/');
+    int n = slash == NULL ? snprintf(folder, sizeof(folder), ".")
+                          : snprintf(folder, sizeof(folder), "%.*s", slash == path ? 1 : (int)(slash - path), path);
+    if (n < 0 || (size_t)n >= sizeof(folder))
+        return -ENAMETOOLONG;
+    int fd = open(folder, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    return fd >= 0 ? fd : -errno;
+}
+
 static int allow_readable(int ruleset, const char *const *paths)
 {
     for (; paths != NULL && *paths != NULL; paths++) {
-        int dir = open(*paths, O_PATH | O_CLOEXEC);
+        int dir = open_folder(*paths);
         if (dir < 0)
-            return -errno;
+            return dir;
         int rc = allow_below(ruleset, dir, LL_READ);
         (void)close(dir);
         if (rc != 0)

@@ -17,7 +17,7 @@ enum sandbox_right {
     RIGHT_MEMFD = 2,    /* make memory files and seal them */
     RIGHT_STREAMS = 4,  /* make stream socket pairs (tlsd's plain ends) */
     RIGHT_FILES = 8,    /* open, make, rename, remove and sync files below its own directory */
-    RIGHT_READ = 16,    /* read files below the directories given as `readable` */
+    RIGHT_READ = 16,    /* read files in the folders of those given as `readable` */
 };
 
 /* The rights of a role: the table. */
