@@ -101,10 +101,11 @@
      ROLE_BIT(ROLE_SUPERVISOR))
 
 /* ---- control channel ---- */
-/* Who you are. The configuration is a sealed memfd with the checked file's text; state: the directory to work in, or -1. */
+/* Who you are. The configuration is a sealed memfd with the checked file's text; state: the directory to work in, or -1; imapds: how many
+ * there are, also for those who do not talk to them (authd chooses one for each account). */
 #define RECORD_m_hello(F, S)                                                                                     \
     F(S, U64, instance, ROLE_INSTANCES_MAX) F(S, FD, config, 0) F(S, FD, state, 0) F(S, U64, uid, 0)             \
-    F(S, STR, run_dir, 4096) F(S, U64, as_root, 1)
+    F(S, STR, run_dir, 4096) F(S, U64, as_root, 1) F(S, U64, imapds, ROLE_INSTANCES_MAX)
 #define RECORD_m_hello_reply(F, S) F(S, STR, build, 64)
 /* A new connection to another role; an older one of the same role and instance is dead. */
 #define RECORD_m_peer(F, S)                                                                                      \

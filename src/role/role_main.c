@@ -82,6 +82,7 @@ static int on_hello(struct ipc_request *rq, void *request, void *reply, struct e
     apply_log_settings(self.conf);
     self.uid = q->uid;
     self.as_root = q->as_root != 0;
+    ipc_set_instances(ROLE_IMAPD, q->imapds);
     (void)snprintf(self.run_dir, sizeof(self.run_dir), "%.*s", SLICE_ARG(q->run_dir));
     role_context()->conf = self.conf;
     role_context()->state_dir = q->state;

@@ -141,7 +141,7 @@ static int say_hello(const struct process *p, struct err *err)
     char path[4096];
     (void)snprintf(path, sizeof(path), "%s/%s", sv.state_path, role_name(p->role));
     struct m_hello q = {.instance = p->instance, .config = sv.config_fd, .state = state, .uid = p->uid,
-                        .run_dir = slice_str(path), .as_root = sv.as_root};
+                        .run_dir = slice_str(path), .as_root = sv.as_root, .imapds = ipc_instances(ROLE_IMAPD)};
     int rc = call(p, IPC_hello, &q, &reply, HELLO_MS, err);
     if (state >= 0)
         (void)close(state);
