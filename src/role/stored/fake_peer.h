@@ -95,9 +95,9 @@ static inline bool fake_take(const struct fake_peer *f, struct fake_frame *ret)
     if (n < FAKE_HEAD)
         return false;
     struct slice s = slice_of(ret->buf, (size_t)n);
-    uint16_t number, kind;
-    uint32_t status, length;
-    (void)(slice_get_u16(&s, &number) && slice_get_u16(&s, &kind) && slice_get_u32(&s, &ret->call) && slice_get_u32(&s, &status) &&
+    uint16_t number = 0, kind = 0;
+    uint32_t status = 0, length = 0;
+    assert_true(slice_get_u16(&s, &number) && slice_get_u16(&s, &kind) && slice_get_u32(&s, &ret->call) && slice_get_u32(&s, &status) &&
            slice_get_u32(&s, &length));
     ret->number = number;
     ret->kind = kind;
