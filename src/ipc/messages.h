@@ -194,13 +194,14 @@ enum inspect_verdict { INSPECT_ACCEPT, INSPECT_REJECT, INSPECT_DEFER };
     F(S, STR, message_id, 998) F(S, STR, from, IPC_ADDRESS_MAX)
 /* One durable commit for all recipients. `prefix` are header lines for all; a recipient's own lines come first.
  * Idempotent under `message`: the same id again gives the same results. event: an encoded trail event that
- * becomes durable in the same commit. flags etc. are none: new mail is \Recent only. */
+ * becomes durable in the same commit. flags etc. are none: new mail is \Recent only. all = 1 (SMTP, which has one answer for all):
+ * unless every recipient can take it nobody gets it, and the statuses of those who could are ACCEPT_TEMPORARY. */
 #define RECORD_m_accept_rcpt(F, S)                                                                               \
     F(S, U64, account, 0) F(S, U64, grant, 0) F(S, STR, mailbox, IPC_NAME_MAX) F(S, BYTES, prefix, 2048)
 #define RECORD_m_accept(F, S)                                                                                    \
     F(S, ID, message, 0) F(S, U64, received_ms, 0) F(S, STR, sender, IPC_ADDRESS_MAX) F(S, BYTES, prefix, IPC_HEADERS_MAX) \
     F(S, LIST, rcpts, IPC_RCPT_MAX, m_accept_rcpt) F(S, BYTES, meta, IPC_META_MAX) F(S, BYTES, event, IPC_EVENT_MAX) \
-    F(S, U64, size, 0) F(S, BYTES, body, IPC_INLINE_MAX) F(S, FD, body_fd, 0)
+    F(S, U64, size, 0) F(S, BYTES, body, IPC_INLINE_MAX) F(S, FD, body_fd, 0) F(S, U64, all, 1)
 enum accept_status { ACCEPT_OK, ACCEPT_FULL, ACCEPT_NO_GRANT, ACCEPT_TEMPORARY };
 #define RECORD_m_accept_result(F, S) F(S, U64, status, 8) F(S, U64, uid, 0)
 #define RECORD_m_accept_reply(F, S) F(S, LIST, results, IPC_RCPT_MAX, m_accept_result)

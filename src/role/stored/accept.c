@@ -140,6 +140,15 @@ static bool recall(struct accepting *a)
     return true;
 }
 
+/* Somebody cannot take it and the sender can be told only one thing: nobody gets it, and the other grants stay good. */
+static void take_none(struct accepting *a)
+{
+    leave_grants(a, false);
+    for (size_t i = 0; i < a->n; i++)
+        a->results[a->which[i]].status = ACCEPT_TEMPORARY;
+    a->n = 0;
+}
+
 /* ---- the commit ---- */
 
 static int MAY_YIELD commit(struct accepting *a, struct err *err)
@@ -168,6 +177,8 @@ int stored_accept(struct ipc_request *rq, void *request, void *reply, struct err
     if (rc < 0)
         return rc;
     take_grants(&a);
+    if (a.q->all != 0 && a.n < a.q->rcpts.n)
+        take_none(&a);
     if (a.n == 0)
         return 0;
     rc = commit(&a, err);
