@@ -145,16 +145,17 @@ enum tls_end { TLS_END_CLOSE_NOTIFY = 1, TLS_END_TRUNCATED, TLS_END_ALERT, TLS_E
 #define RECORD_m_tls_facts(F, S)                                                                                 \
     F(S, ID, conn, 0) F(S, STR, version, 16) F(S, BYTES, exporter, 64) F(S, BYTES, client_cert_sha256, 32)       \
     F(S, STR, client_cert_subject, 1024)
-#define RECORD_m_key_list(F, S) F(S, U64, unused, 0)
+/* The certificates from the first-th on, as many as one frame takes, of total. */
+#define RECORD_m_key_list(F, S) F(S, U64, first, 64)
 #define RECORD_m_key_item(F, S) F(S, BYTES, key_id, 32) F(S, U64, is_default, 1) F(S, STR, names, 4096) F(S, BYTES, chain_pem, 24576)
-#define RECORD_m_key_list_reply(F, S) F(S, LIST, keys, 64, m_key_item)
+#define RECORD_m_key_list_reply(F, S) F(S, LIST, keys, 64, m_key_item) F(S, U64, total, 64)
 /* tbs is the whole TLS signature input (RFC 8446 4.4.3, or RFC 5246 7.4.3); keyd checks its shape before it signs.
  * scheme: TLS SignatureScheme number. */
 #define RECORD_m_key_sign(F, S) F(S, BYTES, key_id, 32) F(S, U64, scheme, 65535) F(S, BYTES, tbs, 4096)
 #define RECORD_m_key_sign_reply(F, S) F(S, BYTES, signature, 1024)
 #define RECORD_m_ticket_keys(F, S) F(S, U64, unused, 0)
 #define RECORD_m_ticket_key(F, S) F(S, BYTES, name, 16) F(S, SECRET, aes, 32) F(S, SECRET, hmac, 32) F(S, U64, expires_ms, 0)
-#define RECORD_m_ticket_keys_reply(F, S) F(S, LIST, keys, 8, m_ticket_key)
+#define RECORD_m_ticket_keys_reply(F, S) F(S, LIST, keys, 8, m_ticket_key) F(S, U64, rotates_ms, 0)
 #define RECORD_m_keys_changed(F, S) F(S, U64, unused, 0)
 /* Keys at rest under the master key that only keyd holds. `context` is authenticated with it ("account:42"). */
 #define RECORD_m_rest_wrap(F, S) F(S, STR, context, 128) F(S, SECRET, key, 64)
