@@ -1,7 +1,8 @@
 /* conf.h: the configuration: one table of options, from which come the parsed struct, the defaults, the checks, `kakitome
  * setup`'s commented file and the manual page kakitome.conf(5).
  *
- * File grammar: libconfuse. Sections as blocks:  smtp { max_message_size = 25M }  Valid when empty. Every option has a default.
+ * File grammar (parse.h): sections as blocks of assignments:  smtp { max_message_size = 25M }  Valid when empty. Every option has
+ * a default. One file is all there is: nothing is included, and the environment is not read.
  * The parsed configuration is immutable; a reload makes a new one.
  *
  * OPT(kind, section, name, default, least, most, English, Japanese)
@@ -15,6 +16,8 @@
 #include "base/netaddr.h"
 #include "base/arena.h"
 #include "base/buf.h"
+
+#define CONF_STATE_DEFAULT "/var/lib/kakitome" /* when neither server { state } nor --state says otherwise */
 
 struct conf_list {
     size_t n;
@@ -91,7 +94,8 @@ struct conf_list {
 /* Members are named section_name: conf->smtp_max_message_size. */
 struct conf {
     CONF_OPTIONS(CONF_MEMBER_)
-    struct arena *arena;  /* owns everything above */
+    struct arena *arena;   /* owns everything above */
+    const unsigned *lines; /* where each option of the table was set; 0: it has its default */
     uint64_t version;     /* of the kept file; 0: none */
 };
 
@@ -106,8 +110,11 @@ int conf_parse(struct slice text, const char *name, conf_report_fn *report, void
  * matching, unsafe combinations (warnings), listeners that clash, state directory. */
 int conf_check(const struct conf *c, const char *name, conf_report_fn *report, void *arg);
 void conf_free(struct conf *c);
-/* The whole file with comments in both languages and the given values set. */
+/* The whole file with comments in both languages, valid as it is. What is not set stands there as a comment with its default.
+ * set: "section.name=value"; the items of a LIST separated by spaces. hostname, domain: NULL leaves the default. */
 void conf_print_template(struct buf *out, const char *hostname, const char *domain, const char *const *set, size_t n_set);
+/* "address:port" of a listener; "*" for all addresses sets ret_any. false when it is neither. */
+bool conf_listener(const char *text, struct netaddr *ret, bool *ret_any);
 /* The networks of a LIST of addresses; ERR_CONFIG names the bad one. */
 int conf_networks(const struct conf_list *l, struct arena *a, struct netmask **ret, size_t *ret_n, struct err *err);
 
@@ -117,6 +124,7 @@ struct conf_version {
     int64_t time_ms;
     const char *who, *why;
 };
+/* Keeps the text as the newest version, unless it equals the newest, whose number is then given. */
 int conf_history_add(int state_dir, struct slice text, const char *who, const char *why, uint64_t *ret_number, struct err *err);
 int conf_history_list(int state_dir, struct arena *a, struct conf_version **ret, size_t *ret_n, struct err *err);
 int conf_history_read(int state_dir, uint64_t number, struct buf *ret_text, struct err *err);
