@@ -194,7 +194,8 @@ enum inspect_verdict { INSPECT_ACCEPT, INSPECT_REJECT, INSPECT_DEFER };
     F(S, BYTES, headers, IPC_HEADERS_MAX) F(S, BYTES, meta, IPC_META_MAX) F(S, U64, received_count, 0)           \
     F(S, STR, message_id, 998) F(S, STR, from, IPC_ADDRESS_MAX)
 /* One durable commit for all recipients. `prefix` are header lines for all; a recipient's own lines come first.
- * Idempotent under `message`: the same id again gives the same results. event: an encoded trail event that
+ * Idempotent under `message`: the same request again gives the same results, also when its grants are used up or stored was
+ * restarted in between: after an unknown end ask again before telling the sender anything. event: an encoded smtp.received that
  * becomes durable in the same commit. flags etc. are none: new mail is \Recent only. all = 1 (SMTP, which has one answer for all):
  * unless every recipient can take it nobody gets it, and the statuses of those who could are ACCEPT_TEMPORARY. */
 #define RECORD_m_accept_rcpt(F, S)                                                                               \
@@ -263,7 +264,8 @@ enum session_verdict { SESSION_TAKEN, SESSION_IN_USE, SESSION_TEMPORARY };
  * a million messages is one call. */
 #define RECORD_m_mailbox_list(F, S) F(S, U64, grant, 0) F(S, U64, mailbox, 0) F(S, U64, after, 0) F(S, U64, max, 0)
 #define RECORD_m_mailbox_list_reply(F, S) F(S, U64, count, 0) F(S, FD, entries, 0)
-/* Where the stored bytes of a message are and how to read them; ERR_GONE items have segment 0. */
+/* Where the stored bytes of messages are and how to read them (store/body.h), in the order asked; segment 0: gone or unreadable. At
+ * least one, and as many as an answer holds: ask again for the rest. segment_open's ERR_GONE: locate again. */
 #define RECORD_m_message_uid(F, S) F(S, U64, uid, 0)
 #define RECORD_m_message_locate(F, S)                                                                            \
     F(S, U64, grant, 0) F(S, U64, mailbox, 0) F(S, LIST, uids, 64, m_message_uid) F(S, U64, want_meta, 1)
@@ -322,6 +324,7 @@ enum session_verdict { SESSION_TAKEN, SESSION_IN_USE, SESSION_TEMPORARY };
 /* JSON lines from byte position `cursor` of the trail; filter: conditions of trail/query.h. wait_ms: follow. */
 #define RECORD_m_ctl_trail_read(F, S) F(S, U64, cursor, 0) F(S, STR, filter, 2048) F(S, U64, max_bytes, 49152) F(S, U64, wait_ms, 60000)
 #define RECORD_m_ctl_trail_read_reply(F, S) F(S, U64, cursor, 0) F(S, U64, at_end, 1) F(S, BYTES, lines, 65536)
+/* out: a regular file or memfd that the report's lines are written to. */
 #define RECORD_m_ctl_store_verify(F, S) F(S, U64, bodies, 1) F(S, FD, out, 0)
 #define RECORD_m_ctl_store_verify_reply(F, S) F(S, U64, problems, 0) F(S, U64, accounts, 0) F(S, U64, messages, 0) F(S, U64, bytes, 0)
 #define RECORD_m_ctl_store_export(F, S) F(S, U64, account, 0) F(S, FD, out, 0)
