@@ -8,12 +8,21 @@
 #include "role/role_main.h"
 #include "role/stored/stored.h"
 
+/* A recipient whose grant is good: its place in the request, its grant and what that had reserved. again: the same message is being
+ * committed under this grant already. */
+struct taken {
+    size_t which;
+    uint64_t grant, reserved;
+    bool again;
+};
+
 struct accepting {
     struct ipc_request *rq;
     const struct m_accept *q;
+    uint64_t number; /* of this request: a grant serves one recipient of it */
     struct m_accept_result *results; /* one a recipient of the request */
-    struct store_rcpt *rcpts;        /* those whose grants are good */
-    size_t *which;                   /* rcpts[i] is the request's recipient which[i] */
+    struct store_rcpt *rcpts;        /* those whose grants are good, */
+    struct taken *taken;             /* in the same order */
     size_t n;
 };
 
@@ -59,8 +68,8 @@ static int make_room(struct accepting *a, struct m_accept_reply *r)
     size_t n = a->q->rcpts.n;
     a->results = arena_array(a->rq->arena, n, sizeof(*a->results));
     a->rcpts = arena_array(a->rq->arena, n, sizeof(*a->rcpts));
-    a->which = arena_array(a->rq->arena, n, sizeof(*a->which));
-    if (a->results == NULL || a->rcpts == NULL || a->which == NULL)
+    a->taken = arena_array(a->rq->arena, n, sizeof(*a->taken));
+    if (a->results == NULL || a->rcpts == NULL || a->taken == NULL)
         return -ENOMEM;
     r->results = (struct record_list){n, a->results};
     return 0;
@@ -76,7 +85,7 @@ static struct grant *good_grant(const struct accepting *a, const struct m_accept
     struct grant *g = grants_find(&stored()->grants, rcpt->grant, &h, GRANT_DELIVER, 0, clock_mono_ms(), &reason, &account);
     if (g != NULL && g->account != rcpt->account)
         reason = GRANT_WRONG_ACCOUNT;
-    else if (g != NULL && !id_is_zero(g->message) && !id_eq(g->message, a->q->message))
+    else if (g != NULL && (g->use == a->number || (!id_is_zero(g->message) && !id_eq(g->message, a->q->message))))
         reason = GRANT_IN_USE;
     if (reason == GRANT_OBEYED)
         return g;
@@ -84,14 +93,14 @@ static struct grant *good_grant(const struct accepting *a, const struct m_accept
     return NULL;
 }
 
-/* Whether the message fits beside what others have reserved; the store checks what is kept. */
-static bool fits(const struct grant *g, uint64_t size)
+/* Whether the message fits beside what is kept and what others have reserved. */
+static enum accept_status capacity(const struct grant *g, uint64_t size)
 {
     struct store_account_info info;
-    if (store_account_get(stored()->store, STORE_ACCOUNT(g->account), &info) < 0 || info.quota == 0)
-        return true; /* a missing account is the store's to tell */
+    if (store_account_get(stored()->store, STORE_ACCOUNT(g->account), &info) < 0)
+        return ACCEPT_TEMPORARY;
     uint64_t taken = info.used + grants_reserved(&stored()->grants, g->account) - g->reserved;
-    return taken <= info.quota && size <= info.quota - taken;
+    return info.quota == 0 || (taken <= info.quota && size <= info.quota - taken) ? ACCEPT_OK : ACCEPT_FULL;
 }
 
 static void take_grants(struct accepting *a)
@@ -100,30 +109,39 @@ static void take_grants(struct accepting *a)
     for (size_t i = 0; i < q->rcpts.n; i++) {
         const struct m_accept_rcpt *rcpt = RECORD_ITEM(q->rcpts, m_accept_rcpt, i);
         struct grant *g = good_grant(a, rcpt);
-        if (g == NULL || !fits(g, rcpt->prefix.n + q->prefix.n + q->size)) {
-            a->results[i].status = g == NULL ? ACCEPT_NO_GRANT : ACCEPT_FULL;
+        bool again = g != NULL && !id_is_zero(g->message);
+        uint64_t size = rcpt->prefix.n + q->prefix.n + q->size;
+        a->results[i].status = g == NULL ? ACCEPT_NO_GRANT : again ? ACCEPT_OK : capacity(g, size);
+        if (a->results[i].status != ACCEPT_OK)
             continue;
-        }
-        g->message = q->message;
         a->rcpts[a->n] = (struct store_rcpt){.account = STORE_ACCOUNT(rcpt->account), .name = rcpt->mailbox, .prefix = rcpt->prefix,
                                              .flags = STORE_RECENT};
-        a->which[a->n++] = i;
+        a->taken[a->n++] = (struct taken){i, g->id, g->reserved, again};
+        g->message = q->message;
+        g->use = a->number;
+        if (!again)
+            grants_reserve(g, size); /* seen by the next recipient, which may be the same account */
     }
+}
+
+/* From here on the store counts the message as used, until it is known how the commit ended. */
+static void pass_reservations(const struct accepting *a)
+{
+    for (size_t i = 0; i < a->n; i++)
+        grants_reserve(grants_get(&stored()->grants, a->taken[i].grant), 0);
 }
 
 /* The grants may have vanished while the commit was under way (holder dead, revoked): then there is nothing left to do. */
 static void leave_grants(const struct accepting *a, bool committed)
 {
-    struct grant_holder h = stored_holder(a->rq);
     for (size_t i = 0; i < a->n; i++) {
-        const struct m_accept_rcpt *rcpt = RECORD_ITEM(a->q->rcpts, m_accept_rcpt, a->which[i]);
-        enum grant_reason reason;
-        uint64_t account;
-        struct grant *g = grants_find(&stored()->grants, rcpt->grant, &h, GRANT_DELIVER, 0, 0, &reason, &account);
-        if (g != NULL && committed)
+        struct grant *g = grants_get(&stored()->grants, a->taken[i].grant);
+        if (g != NULL && committed) {
             grants_end(&stored()->grants, g);
-        else if (g != NULL)
+        } else if (g != NULL && !a->taken[i].again) {
             g->message = (struct id128){{0}};
+            grants_reserve(g, a->taken[i].reserved);
+        }
     }
 }
 
@@ -145,7 +163,7 @@ static void take_none(struct accepting *a)
 {
     leave_grants(a, false);
     for (size_t i = 0; i < a->n; i++)
-        a->results[a->which[i]].status = ACCEPT_TEMPORARY;
+        a->results[a->taken[i].which].status = ACCEPT_TEMPORARY;
     a->n = 0;
 }
 
@@ -157,15 +175,16 @@ static int MAY_YIELD commit(struct accepting *a, struct err *err)
     struct store_accept s = {.message = q->message, .received_ms = (int64_t)q->received_ms, .sender = q->sender, .common = q->prefix,
                              .meta = q->meta, .event = q->event, .body = q->body, .body_fd = q->body_fd, .body_size = q->size,
                              .rcpts = a->rcpts, .n_rcpts = a->n};
+    pass_reservations(a);
     int rc = store_accept(stored()->store, &s, err);
     for (size_t i = 0; i < a->n; i++)
-        a->results[a->which[i]] = (struct m_accept_result){.status = status_of(a->rcpts[i].status), .uid = a->rcpts[i].uid};
+        a->results[a->taken[i].which] = (struct m_accept_result){.status = status_of(a->rcpts[i].status), .uid = a->rcpts[i].uid};
     return rc;
 }
 
 int stored_accept(struct ipc_request *rq, void *request, void *reply, struct err *err)
 {
-    struct accepting a = {.rq = rq, .q = request};
+    struct accepting a = {.rq = rq, .q = request, .number = ++stored()->accepts};
     int rc = stored_wait(rq, err);
     if (rc == 0)
         rc = check_form(&a, err);

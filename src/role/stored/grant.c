@@ -261,6 +261,11 @@ struct grant *grants_find(struct grants *g, uint64_t id, const struct grant_hold
     return *ret_reason == GRANT_OBEYED ? grant : NULL;
 }
 
+struct grant *grants_get(const struct grants *g, uint64_t id)
+{
+    return map_get(&g->by_id, MAP_KEY(id));
+}
+
 enum grant_reason grants_drop(struct grants *g, uint64_t id, const struct grant_holder *h)
 {
     struct grant *grant = map_get(&g->by_id, MAP_KEY(id));

@@ -53,6 +53,7 @@ struct grant {
     uint64_t reserved;     /* bytes of the account's quota kept free for this grant */
     int64_t expires;       /* clock_mono_ms */
     struct id128 message;  /* deliver grants: the message being committed with it; zero: none */
+    uint64_t use;          /* deliver grants: the number of the request that uses it */
     /* owned by grant.c */
     struct account_grants *in_account;
     struct holder_grants *in_holder;
@@ -91,6 +92,8 @@ int grants_issue(struct grants *g, const struct grant_request *q, int64_t now, u
  * ret_account: the account of a grant that exists, or 0, also when refused (for the event). */
 struct grant *grants_find(struct grants *g, uint64_t id, const struct grant_holder *h, enum grant_kind kind, unsigned rights,
                           int64_t now, enum grant_reason *ret_reason, uint64_t *ret_account);
+/* The grant under an id that was found before a wait; NULL when it is void since. */
+struct grant *grants_get(const struct grants *g, uint64_t id);
 /* The holder gives it back; harmless when it is gone already, refused (reason) when it is another's. */
 enum grant_reason grants_drop(struct grants *g, uint64_t id, const struct grant_holder *h);
 void grants_end(struct grants *g, struct grant *grant);

@@ -34,6 +34,7 @@ struct stored {
     struct timer sweep;
     struct fiber_queue opening; /* woken when the phase changes */
     size_t n_opening;
+    uint64_t accepts;           /* requests so far */
     struct outbox *outbox;
     uint64_t outbox_limit; /* events that may wait for the trail before mail is put off */
     int64_t denied_second;

@@ -265,10 +265,39 @@ static void some_recipients_may_be_refused(void **state)
     expect_denied("smtpd.0", "accept", "unknown");
 }
 
+static void all_recipients_or_none(void **state)
+{
+    (void)state;
+    uint64_t g1 = deliver_grant(1, 0, 7), g3 = deliver_grant(3, 0, 0), twice[2] = {deliver_grant(2, 0, 0), deliver_grant(2, 0, 0)};
+    fake_store.accounts[3].quota = 5;
+    fake_store.accounts[2].quota = 30; /* one copy fits, two do not */
+    const struct {
+        struct m_accept_rcpt rcpts[2];
+        uint64_t want[2];
+    } rows[] = {
+        {{{.account = 1, .grant = g1}, {.account = 3, .grant = g3}}, {ACCEPT_TEMPORARY, ACCEPT_FULL}},
+        {{{.account = 1, .grant = g1}, {.account = 2, .grant = 1}}, {ACCEPT_TEMPORARY, ACCEPT_NO_GRANT}},
+        {{{.account = 1, .grant = g1}, {.account = 1, .grant = g1}}, {ACCEPT_TEMPORARY, ACCEPT_NO_GRANT}}, /* a grant is for one copy */
+        {{{.account = 2, .grant = twice[0]}, {.account = 2, .grant = twice[1]}}, {ACCEPT_TEMPORARY, ACCEPT_FULL}},
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+        struct m_accept q = {.message = {{(uint8_t)(i + 1)}}, .body = SLICE(BODY), .size = sizeof(BODY) - 1, .body_fd = -1, .all = 1,
+                             .rcpts = {2, (void *)(uintptr_t)rows[i].rcpts}, .event = received_event()};
+        struct m_accept_reply r = {0};
+        assert_int_equal(fake_call(&smtpd0, IPC_accept, &q, &r, &arena, &frame), 0);
+        for (size_t k = 0; k < 2; k++)
+            assert_int_equal(RECORD_ITEM(r.results, m_accept_result, k)->status, rows[i].want[k]);
+    }
+    assert_int_equal(fake_store.n_messages, 0);
+    assert_int_equal(grants_reserved(&stored()->grants, 1), 7); /* as it was */
+    assert_int_equal(accept_one(&smtpd0, 9, 1, g1), ACCEPT_OK);
+}
+
 static void the_same_message_twice_is_one_delivery(void **state)
 {
     (void)state;
     struct one o, other;
+    fake_store.accounts[1].quota = 30; /* no room for a second copy, and none is asked for */
     one_init(&o, 1, 1, deliver_grant(1, 0, 0));
     one_init(&other, 2, 1, o.rcpt.grant);
     struct m_accept_reply r = {0};
@@ -874,6 +903,7 @@ int main(void)
         T(accept_refused_after_the_grant_expired),
         T(a_holder_that_came_again_has_no_grants),
         T(some_recipients_may_be_refused),
+        T(all_recipients_or_none),
         T(the_same_message_twice_is_one_delivery),
         T(the_holder_may_die_during_its_commit),
         T(failures_put_mail_off_and_keep_the_grant),
