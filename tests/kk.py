@@ -135,7 +135,7 @@ pop3 {
         read_end, write_end = os.pipe()
         command = [PROGRAM, "serve", "--config", self.config, "--state", self.state, "--ready-fd", str(write_end)]
         if self.probing:
-            command.append("--test-probing")
+            command.append("--probing")
         kwargs = {}
         if self.uid is not None:
             shutil.chown(self.dir, self.uid, self.uid)

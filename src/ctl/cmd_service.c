@@ -19,7 +19,8 @@ static int run_serve(struct ctl *c)
         return ctl_fail(c, &err);
     if (access(c->config_path, R_OK) != 0)
         return ctl_fail_text(c, EX_NOINPUT, "there is no configuration %s (kakitome setup writes one)", c->config_path);
-    struct supervisor_options options = {.config_path = c->config_path, .state = state, .probing = ctl_flag(c, "probing"), .ready_fd = -1};
+    struct supervisor_options options = {.config_path = c->config_path, .state = state, .probing = ctl_flag(c, "probing"),
+                                         .ready_fd = (int)ctl_get_int(c, "ready-fd", -1)};
     return supervisor_main(&options);
 }
 
@@ -107,6 +108,7 @@ static int run_stop(struct ctl *c)
 
 static const struct ctl_option serve_options[] = {
     {"probing", CTL_FLAG, NULL, "for tests only: processes answer attempts to break out"},
+    {"ready-fd", CTL_NUMBER, "FD", "write a byte to this descriptor when everything serves"},
     {0},
 };
 static const struct ctl_option reload_options[] = {

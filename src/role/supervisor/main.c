@@ -1,4 +1,5 @@
 /* The supervisor: see supervisor.h. Rights: binds ports, forks, opens the state directory; reads no byte of any stranger. */
+#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
@@ -165,6 +166,8 @@ int supervisor_main(const struct supervisor_options *options)
 {
     struct err err = {0};
     sv.options = *options;
+    if (options->ready_fd >= 0)
+        (void)fcntl(options->ready_fd, F_SETFD, FD_CLOEXEC);
     sv.as_root = geteuid() == 0;
     sv.started_ms = clock_real_ms();
     fiber_queue_init(&sv.changed);
