@@ -184,9 +184,9 @@ struct store_accept {
 /* One durable commit for all recipients that can take it. 0 when the commit is durable or no recipient could take the message: each
  * status tells. Otherwise no recipient has it and the code is for all. Not cancellable once begun. The body is kept once. */
 int MAY_YIELD store_accept(struct store *s, struct store_accept *a, struct err *err);
-/* What store_accept answered for this message id: true when it is remembered with exactly n recipients, and their statuses. Never yields and
- * changes nothing: for a sender that asks again after its grants were used up, or after a restart. */
-bool store_accept_recall(struct store *s, struct id128 message, int *ret_statuses, size_t n);
+/* What store_accept answered for this message id: true when it is remembered with exactly n recipients, and their statuses. Waits while the
+ * message is under way; changes nothing. For a sender that asks again after its grants were used up, or after a restart. */
+bool MAY_YIELD store_accept_recall(struct store *s, struct id128 message, int *ret_statuses, size_t n);
 
 /* ---- reading ---- */
 

@@ -145,11 +145,21 @@ static void leave_grants(const struct accepting *a, bool committed)
     }
 }
 
+static bool has_void_grant(const struct accepting *a)
+{
+    for (size_t i = 0; i < a->q->rcpts.n; i++)
+        if (grants_get(&stored()->grants, RECORD_ITEM(a->q->rcpts, m_accept_rcpt, i)->grant) == NULL)
+            return true;
+    return false;
+}
+
 /* The same message again, after its grants were used up or before a restart: its sender did not see the answer. It gets the same
  * one; nothing is delivered, so no grant is needed. */
-static bool recall(struct accepting *a)
+static bool MAY_YIELD recall(struct accepting *a)
 {
     size_t n = a->q->rcpts.n;
+    if (!has_void_grant(a))
+        return false;
     int *statuses = arena_array(a->rq->arena, n, sizeof(*statuses));
     if (statuses == NULL || !store_accept_recall(stored()->store, a->q->message, statuses, n))
         return false;
