@@ -286,7 +286,8 @@ static bool play_setting(struct play *p, struct conf *c, struct smtp_session_par
 static void play_settings(struct play *p, struct conf *c, struct smtp_session_params *params)
 {
     while (*p->at != '\0') {
-        char copy[512], *eol = strchrnul(p->at, '\n');
+        static char copy[512];
+        char *eol = strchrnul(p->at, '\n');
         (void)snprintf(copy, sizeof(copy), "%.*s", (int)(eol - p->at), p->at);
         char *kept = arena_strdup(&p->world.arena, slice_str(copy));
         if (!play_setting(p, c, params, kept))
@@ -322,7 +323,7 @@ static void play_run(struct play *p, const char *path, size_t chunk)
     struct smtp_session *session;
     struct stream *stream;
     struct err err;
-    char part[4096];
+    static char part[4096];
     size_t n;
     *p = (struct play){.name = strrchr(path, '/') + 1, .chunk = chunk};
     world_init(&p->world);
@@ -376,7 +377,7 @@ static void transcripts(void **state)
     int n = scandir(KK_SOURCE_ROOT "/tests/script/smtp", &list, is_transcript, alphasort), failed = 0;
     assert_true(n > 0);
     for (int i = 0; i < n; i++) {
-        char path[4096];
+        static char path[4096];
         (void)snprintf(path, sizeof(path), "%s/tests/script/smtp/%s", KK_SOURCE_ROOT, list[i]->d_name);
         for (size_t c = 0; c < sizeof(chunks) / sizeof(*chunks); c++) {
             if (only != NULL && strstr(path, only) == NULL)
