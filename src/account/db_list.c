@@ -85,8 +85,13 @@ static int forget_events(struct account_db *db, uint64_t done, struct err *err)
 {
     if (done == 0 || atomic_load(&db->outbox_count) == 0)
         return 0;
-    int rc = db_begin(db, err);
-    if (rc != 0)
+    int rc = db_step(db, DB_outbox_last, err);
+    if (rc < 0)
+        return rc;
+    bool ours = rc == 1 && done <= db_u64(db, DB_outbox_last, 0); /* a number past our last is of another epoch */
+    db_reset(db, DB_outbox_last);
+    rc = ours ? db_begin(db, err) : 0;
+    if (rc != 0 || !ours)
         return rc;
     db_bind(db, DB_outbox_done, "u", done);
     rc = db_run(db, DB_outbox_done, err);

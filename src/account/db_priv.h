@@ -17,7 +17,7 @@
     S(outbox_add, "INSERT INTO outbox(event) VALUES(?1)")                                                                       \
     S(outbox_done, "DELETE FROM outbox WHERE seq<=?1")                                                                          \
     S(outbox_get, "SELECT seq,event FROM outbox WHERE seq>?1 ORDER BY seq LIMIT ?2")                                            \
-    S(outbox_count, "SELECT count(*) FROM outbox")                                                                              \
+    S(outbox_last, "SELECT ifnull(max(seq),0) FROM sqlite_sequence WHERE name='outbox'")                                        \
     S(load_domains, "SELECT name,catch_all FROM domain")                                                                        \
     S(load_accounts, "SELECT a.id,a.state,a.address,a.quota,a.created_ms,a.last_login_ms,c.encoded,c.version FROM account a"    \
                      " LEFT JOIN credential c ON c.account=a.id WHERE a.state<4")                                               \

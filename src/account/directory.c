@@ -92,6 +92,19 @@ bool directory_has_domain(const struct directory *d, struct slice name)
     return map_get(&d->domains, name) != NULL;
 }
 
+struct slice directory_first_domain(const struct directory *d)
+{
+    struct slice key, first = SLICE_EMPTY;
+    void *value;
+    for (size_t pos = 0; map_next(&d->domains, &pos, &key, &value);) {
+        size_t n = key.n < first.n ? key.n : first.n;
+        int order = memcmp(key.p, first.p, n);
+        if (first.n == 0 || order < 0 || (order == 0 && key.n < first.n))
+            first = key;
+    }
+    return first;
+}
+
 struct account *directory_account(const struct directory *d, uint64_t id)
 {
     return map_get(&d->accounts, MAP_KEY(id));

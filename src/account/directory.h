@@ -43,6 +43,8 @@ void directory_free(struct directory *d);
 int directory_set_domain(struct directory *d, struct slice name, struct slice catch_all); /* catch_all: an address here, or empty */
 void directory_del_domain(struct directory *d, struct slice name);
 bool directory_has_domain(const struct directory *d, struct slice name);
+/* The first in the order of bytes; empty: none. Valid until the directory is changed. */
+struct slice directory_first_domain(const struct directory *d);
 /* Adds or replaces, by id. The address never changes. */
 int directory_set_account(struct directory *d, const struct account *a);
 void directory_del_account(struct directory *d, uint64_t id);

@@ -28,6 +28,7 @@ enum event_class { EVENT_COMMIT, EVENT_AWAITED, EVENT_BEST };
     E(12, session_ended, "session.ended", EVENT_BEST, "R4.2(1)")                                                               \
     E(13, mail_retrieved, "mail.retrieved", EVENT_AWAITED, "R4.2(1)")                                                          \
     E(14, mail_expunged, "mail.expunged", EVENT_COMMIT, "R4.2(1)")                                                             \
+    E(15, login_refused, "login.refused", EVENT_BEST, "R4.2(1) T2.2.1.4(1)(a)")                                                \
     E(20, tls_failed, "tls.failed", EVENT_BEST, "")                                                                            \
     E(30, account_created, "account.created", EVENT_COMMIT, "R7.1")                                                            \
     E(31, account_changed, "account.changed", EVENT_COMMIT, "R7.1")                                                            \
@@ -65,6 +66,9 @@ RECORD_DECLARE(ev_rcpt);
     F(S, STR, service, 16) F(S, STR, peer, IPC_IP_MAX) F(S, STR, user, IPC_ADDRESS_MAX) F(S, U64, account, 0) F(S, STR, tls, 128)
 #define RECORD_ev_login_failed(F, S)                                                                                           \
     F(S, STR, service, 16) F(S, STR, peer, IPC_IP_MAX) F(S, STR, user, IPC_ADDRESS_MAX) F(S, STR, reason, 64)
+/* Why authd said no, where login is not told: "unknown user", "suspended", "throttled from now on", ... */
+#define RECORD_ev_login_refused(F, S)                                                                                          \
+    F(S, STR, service, 16) F(S, STR, peer, IPC_IP_MAX) F(S, STR, user, IPC_ADDRESS_MAX) F(S, U64, account, 0) F(S, STR, reason, 64)
 #define RECORD_ev_session_ended(F, S)                                                                                          \
     F(S, STR, service, 16) F(S, STR, peer, IPC_IP_MAX) F(S, STR, user, IPC_ADDRESS_MAX) F(S, U64, account, 0)                   \
     F(S, U64, retrieved, 0) F(S, U64, retrieved_bytes, 0) F(S, U64, expunged, 0) F(S, U64, ms, 0) F(S, STR, end, 64)
