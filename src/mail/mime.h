@@ -24,7 +24,12 @@
 #define MIME_DEPTH_MAX 32
 #define MIME_PARTS_MAX 1000
 #define MIME_BOUNDARY_MAX 255 /* RFC 2046 5.1.1 says 70 */
+/* Of all envelopes together: an address takes many times the memory of the few bytes that make it. */
+#define MIME_ADDRESSES_MAX 10000
+#define MIME_ADDRESS_BYTES_MAX (1024 * 1024)
 #define MIME_NONE UINT32_MAX
+/* Enough for any message of that size within the limits above. */
+#define MIME_ARENA_MAX(size) (32 * 1024 * 1024 + 2 * (size_t)(size))
 
 enum mime_kind { MIME_LEAF, MIME_MULTIPART, MIME_MESSAGE };
 

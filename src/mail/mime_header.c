@@ -76,9 +76,16 @@ static bool keep_text(struct reader *r, const struct known_field *f, struct slic
 static bool keep_addresses(struct reader *r, const struct known_field *f, struct slice value)
 {
     struct mail_addresses *to = (struct mail_addresses *)(void *)((char *)r->envelope + f->offset);
-    if (to->n != 0 && !f->repeats)
+    size_t had = to->n;
+    if (had != 0 && !f->repeats)
         return true;
+    if (r->b->addresses >= MIME_ADDRESSES_MAX || r->b->address_bytes >= MIME_ADDRESS_BYTES_MAX) {
+        r->b->m->limits |= MIME_LIMIT_ADDRESSES;
+        return true;
+    }
     bool ok = mail_address_parse(r->b->arena, value, to);
+    r->b->addresses += to->n - had;
+    r->b->address_bytes += value.n;
     if (to->cut)
         r->b->m->limits |= MIME_LIMIT_ADDRESSES;
     return ok;

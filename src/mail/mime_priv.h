@@ -8,6 +8,7 @@ struct mime_builder {
     struct arena *arena;
     struct mime_message *m;
     size_t parts_cap, envelopes_cap;
+    size_t addresses, address_bytes; /* of the whole message so far */
     uint16_t children[MIME_DEPTH_MAX + 2]; /* by depth: parts that the open part there has so far */
 };
 
