@@ -96,6 +96,35 @@ static int on_server_name(SSL *ssl, int *alert, void *arg)
     return SSL_TLSEXT_ERR_OK;
 }
 
+/* The name in a server_name extension (RFC 6066 3), before OpenSSL has read it; empty when there is none or it is malformed (then OpenSSL
+ * refuses the handshake soon after). */
+static struct slice early_name(SSL *ssl)
+{
+    const unsigned char *p;
+    size_t n;
+    if (SSL_client_hello_get0_ext(ssl, TLSEXT_TYPE_server_name, &p, &n) != 1 || n < 5 || p[2] != TLSEXT_NAMETYPE_host_name)
+        return SLICE_EMPTY;
+    return slice_head(slice_of(p + 5, n - 5), (size_t)p[3] << 8 | p[4]);
+}
+
+/* A session is bound to protocol and server name: a ticket of another one leads to a full handshake (RFC 6066 3, RFC 9325 3.7). The session
+ * is looked up before any extension is read, so this is the place to say so. */
+static int on_client_hello(SSL *ssl, int *alert, void *arg)
+{
+    const struct protocol *p = SSL_get_ex_data(ssl, ex(EX_PROTOCOL));
+    struct slice name = early_name(ssl);
+    unsigned char in[16 + 256], digest[32];
+    unsigned n = (unsigned)strlen(p->name) + 1, digest_n = 0;
+    (void)arg;
+    memcpy(in, p->name, n);
+    for (size_t i = 0; i < name.n && i < 256; i++)
+        in[n++] = (unsigned char)ascii_lower(name.p[i]);
+    if (EVP_Digest(in, n, digest, &digest_n, EVP_sha256(), NULL) == 1 && SSL_set_session_id_context(ssl, digest, digest_n) == 1)
+        return SSL_CLIENT_HELLO_SUCCESS;
+    *alert = SSL_AD_INTERNAL_ERROR;
+    return SSL_CLIENT_HELLO_ERROR;
+}
+
 static int on_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_n, const unsigned char *in, unsigned in_n, void *arg)
 {
     const struct protocol *p = SSL_get_ex_data(ssl, ex(EX_PROTOCOL));
@@ -121,6 +150,7 @@ static int set_up(struct tls_server *s, SSL_CTX *ctx, struct err *err)
     (void)SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF); /* tickets alone: no state here */
     SSL_CTX_set_verify(ctx, SSL_VERIFY_NONE, NULL);
     SSL_CTX_set_info_callback(ctx, on_info);
+    SSL_CTX_set_client_hello_cb(ctx, on_client_hello, NULL);
     SSL_CTX_set_alpn_select_cb(ctx, on_alpn, NULL);
     (void)SSL_CTX_set_timeout(ctx, (long)(s->session_ms / 1000));
     if (SSL_CTX_set_tlsext_servername_callback(ctx, on_server_name) != 1 || SSL_CTX_set_tlsext_servername_arg(ctx, s) != 1 ||
@@ -285,9 +315,7 @@ SSL *tls_server_ssl(struct tls_server *s, int fd, struct slice protocol)
         return NULL;
     SSL *ssl = SSL_new(s->by_default->ctx);
     BIO *bio = ssl != NULL ? tls_bio_new(fd) : NULL;
-    /* A ticket of one protocol is not accepted by another. */
-    if (bio == NULL || SSL_set_session_id_context(ssl, (const unsigned char *)p->name, (unsigned)strlen(p->name)) != 1 ||
-        SSL_set_ex_data(ssl, ex(EX_PROTOCOL), (void *)(uintptr_t)p) != 1) {
+    if (bio == NULL || SSL_set_ex_data(ssl, ex(EX_PROTOCOL), (void *)(uintptr_t)p) != 1) {
         BIO_free(bio);
         SSL_free(ssl);
         return NULL;

@@ -6,7 +6,7 @@
  *
  * ALPN (RFC 7301): "imap", "pop3" and "managesieve" are registered, SMTP has none. A client that offers protocols and not ours is
  * refused with no_application_protocol, so that a connection meant for another protocol cannot be turned to this one (RFC 9325
- * 3.7, "ALPACA"). A client that offers none is served. Sessions are bound to their protocol too (session id context). */
+ * 3.7, "ALPACA"). A client that offers none is served. Sessions are bound to protocol and server name (session id context). */
 #ifndef KK_TLS_SERVER_H
 #define KK_TLS_SERVER_H
 
