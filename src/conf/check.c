@@ -1,4 +1,5 @@
 /* check.c: the configuration as a whole, with what it names outside of itself. */
+#include <dirent.h>
 #include <fcntl.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>
@@ -104,13 +105,40 @@ static void check_certificate(struct checking *k, const char *path)
     BIO_free(bio);
 }
 
+static int pem_filter(const struct dirent *e)
+{
+    size_t n = strlen(e->d_name);
+    return e->d_name[0] != '.' && n > 4 && strcmp(e->d_name + n - 4, ".pem") == 0;
+}
+
+/* A directory stands for every *.pem in it. */
+static void check_certificate_directory(struct checking *k, const char *path)
+{
+    struct dirent **names = NULL;
+    int n = scandir(path, &names, pem_filter, alphasort);
+    if (n <= 0)
+        tell(k, true, CONF_O_tls_certificates, n == 0 ? "%s holds no .pem file" : "cannot read the directory %s", path);
+    for (int i = 0; i < n; i++) {
+        char file[4096];
+        (void)snprintf(file, sizeof(file), "%s/%s", path, names[i]->d_name);
+        check_certificate(k, file);
+        free(names[i]);
+    }
+    free(names);
+}
+
 static void check_certificates(struct checking *k)
 {
-    for (size_t i = 0; i < k->c->tls_certificates.n; i++)
-        check_certificate(k, k->c->tls_certificates.items[i]);
+    struct stat st;
+    for (size_t i = 0; i < k->c->tls_certificates.n; i++) {
+        const char *path = k->c->tls_certificates.items[i];
+        if (stat(path, &st) == 0 && S_ISDIR(st.st_mode))
+            check_certificate_directory(k, path);
+        else
+            check_certificate(k, path);
+    }
     if (k->c->tls_certificates.n == 0)
-        tell(k, false, CONF_O_tls_certificates, "there is no certificate: TLS is not offered%s",
-             k->c->pop3_plaintext_login ? "" : ", and nobody can log in");
+        tell(k, false, CONF_O_tls_certificates, "there is no certificate: one of our own making is used, which mail programs do not trust");
 }
 
 /* ---- listeners ---- */

@@ -161,6 +161,9 @@ int supervisor_reload(const char *who, const char *reason, struct err *err)
     conf_free(sv.conf);
     sv.config_fd = fd;
     sv.conf = conf;
+    struct err unkept = {0};
+    if (config_keep(who, reason, &unkept) != 0)
+        log_error("config.version_not_kept", L_STR("text", unkept.text));
     rc = processes_reload(err);
     log_info("config.reloaded", L_STR("who", who), L_STR("result", rc == 0 ? "ok" : err->text));
     struct ev_config_changed e = {.actor = slice_str(who), .version = conf->version, .reason = slice_str(reason)};

@@ -82,6 +82,23 @@ int config_load(struct err *err, struct conf **ret_conf, int *ret_fd)
     return 0;
 }
 
+/* Every configuration that comes into force is kept, whoever changed the file. */
+int config_keep(const char *who, const char *why, struct err *err)
+{
+    struct buf text;
+    struct stat st;
+    buf_init(&text, CONFIG_MAX);
+    if (fstat(sv.config_fd, &st) != 0 || buf_reserve(&text, (size_t)st.st_size) != 0) {
+        buf_done(&text);
+        return err_set(err, -ENOMEM, "cannot read the configuration in memory");
+    }
+    ssize_t n = pread(sv.config_fd, text.p, (size_t)st.st_size, 0);
+    int rc = n != st.st_size ? err_set(err, -EIO, "cannot read the configuration in memory")
+                             : conf_history_add(sv.state_dir, slice_of(text.p, (size_t)n), who, why, &sv.conf->version, err);
+    buf_done(&text);
+    return rc;
+}
+
 /* ---- user ids ---- */
 
 uint64_t role_uid(enum role role)

@@ -149,6 +149,8 @@ static int set_up(struct err *err)
     if (rc == 0)
         rc = state_open(err);
     if (rc == 0)
+        rc = config_keep("service", "found at the start", err);
+    if (rc == 0)
         rc = listeners_bind(err);
     if (rc == 0)
         rc = control_open(err);

@@ -62,6 +62,7 @@ const char *process_state_name(enum process_state s);
 
 /* files.c */
 int config_load(struct err *err, struct conf **ret_conf, int *ret_fd);
+int config_keep(const char *who, const char *why, struct err *err);
 int state_open(struct err *err);
 int state_dir_for(const struct process *p, struct err *err); /* a descriptor, or -1 for roles without a directory */
 uint64_t role_uid(enum role role);
