@@ -160,6 +160,28 @@ static int fake_read(struct stream *s, char *p, size_t n, size_t *ret_got)
     return n != 0 ? 0 : ERR_CLOSED;
 }
 
+int stream_unread(struct stream *s, struct slice b)
+{
+    struct slice have = stream_buffered(s);
+    if (b.n == 0)
+        return 0;
+    if (b.n + have.n > STREAM_IN_MAX)
+        return ERR_LIMIT;
+    size_t cap = b.n + have.n + READ_CHUNK > STREAM_IN_MAX ? STREAM_IN_MAX : b.n + have.n + READ_CHUNK;
+    char *p = malloc(cap);
+    if (p == NULL)
+        return -ENOMEM;
+    memcpy(p, b.p, b.n);
+    if (have.n != 0)
+        memcpy(p + b.n, have.p, have.n);
+    size_t n = b.n + have.n;
+    drop_input(s);
+    s->in = p;
+    s->in_to = n;
+    s->in_cap = cap;
+    return 0;
+}
+
 /* 0, -EAGAIN, ERR_CLOSED or another failure. */
 static int raw_read(struct stream *s, char *p, size_t n, size_t *ret_got)
 {

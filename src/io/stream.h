@@ -26,6 +26,8 @@ void stream_set_deadline(struct stream *s, int64_t deadline);
 /* What is buffered; never waits. Valid until the next call on this stream. */
 struct slice stream_buffered(const struct stream *s);
 void stream_consume(struct stream *s, size_t n);
+/* Puts bytes in front of the input: what another process had read before the stream came here. 0, ERR_LIMIT or -ENOMEM. */
+int stream_unread(struct stream *s, struct slice b);
 /* Waits (after a flush) until more bytes are buffered than now. 0; ERR_CLOSED at end of file; ERR_LIMIT when the buffer
  * is full; -ETIMEDOUT, -ECANCELED, -errno. */
 int MAY_YIELD stream_fill(struct stream *s);

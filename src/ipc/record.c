@@ -233,6 +233,17 @@ void record_wipe(const struct record_desc *d, void *record)
     }
 }
 
+void record_wipe_deep(const struct record_desc *d, void *record)
+{
+    for (size_t i = 0; i < d->n_fields; i++) {
+        const struct record_field *f = &d->fields[i];
+        struct record_list *l = (struct record_list *)(void *)((char *)record + f->offset);
+        for (size_t k = 0; f->kind == RECORD_LIST && k < l->n; k++)
+            record_wipe_deep(f->item, (char *)l->items + k * f->item->size);
+    }
+    record_wipe(d, record);
+}
+
 static void print_base64(struct slice s, struct buf *out)
 {
     size_t need = (s.n + 2) / 3 * 4 + 1;

@@ -66,6 +66,8 @@ void record_clear(const struct record_desc *d, void *record);
 void record_close_fds(const struct record_desc *d, void *record);
 /* Overwrites what SECRET fields point at. */
 void record_wipe(const struct record_desc *d, void *record);
+/* The same, with the items of its lists: for a record whose every SECRET the caller owns, as a receiver does. */
+void record_wipe_deep(const struct record_desc *d, void *record);
 /* Appends `"name":value` pairs separated by commas, as the inside of a JSON object. SECRET prints as null, BYTES as
  * base64, ID in its text form, FD is left out. */
 void record_print_json(const struct record_desc *d, const void *record, struct buf *out);
