@@ -201,6 +201,13 @@ void loop_post(struct deferred *d, void (*fn)(struct deferred *d))
     }
 }
 
+void loop_post_cancel(struct deferred *d)
+{
+    (void)pthread_mutex_lock(&loop.posted_lock);
+    list_del(&d->node);
+    (void)pthread_mutex_unlock(&loop.posted_lock);
+}
+
 static void run_deferred(void)
 {
     /* Only what was there: work deferred meanwhile runs in the next turn, after fresh events. */

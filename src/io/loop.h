@@ -57,5 +57,7 @@ void loop_defer_cancel(struct deferred *d);
 
 /* From any thread: runs d->fn on the loop's thread soon. The node must stay valid until run. */
 void loop_post(struct deferred *d, void (*fn)(struct deferred *d));
+/* On the loop's thread: takes posted work back, whether it has reached the loop or not. Nobody may be posting it meanwhile. */
+void loop_post_cancel(struct deferred *d);
 
 #endif
