@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/secret.h"
+
 #define ARENA_BLOCK 4000 /* usual block; leaves room for malloc's header in a page */
 
 struct arena_block {
@@ -17,14 +19,22 @@ void arena_init(struct arena *a, size_t max)
     *a = (struct arena){.max = max};
 }
 
+static void block_wipe(const struct arena *a, struct arena_block *b)
+{
+    if (a->secret)
+        secret_wipe(b->data, b->cap);
+}
+
 void arena_done(struct arena *a)
 {
     while (a->blocks != NULL) {
         struct arena_block *b = a->blocks;
         a->blocks = b->next;
+        block_wipe(a, b);
         free(b);
     }
     a->used = 0;
+    a->secret = false;
 }
 
 void arena_reset(struct arena *a)
@@ -35,6 +45,7 @@ void arena_reset(struct arena *a)
         return;
     }
     a->blocks = keep->next;
+    block_wipe(a, keep);
     arena_done(a);
     keep->next = NULL;
     keep->used = 0;

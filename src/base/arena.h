@@ -12,6 +12,7 @@ struct arena {
     struct arena_block *blocks;
     size_t used; /* bytes handed out, all blocks */
     size_t max;
+    bool secret; /* set it when a secret is put in: everything is wiped before it is freed or used again */
 };
 
 void arena_init(struct arena *a, size_t max);

@@ -56,6 +56,25 @@ static void buffers_keep_their_maximum(void **state)
     buf_done(&b);
 }
 
+static void arenas_with_secrets_are_wiped(void **state)
+{
+    (void)state;
+    struct arena a;
+    arena_init(&a, 10000);
+    a.secret = true;
+    assert_non_null(arena_copy(&a, SLICE("a key")).p);
+    struct arena_block *keep = a.blocks;
+    arena_reset(&a); /* keeps the block: it can be looked at */
+#ifndef KK_ARENA_MALLOC
+    assert_ptr_equal(a.blocks, keep);
+    assert_null(memmem(keep, 4000, "a key", 5));
+#else
+    (void)keep;
+#endif
+    assert_false(a.secret);
+    arena_done(&a);
+}
+
 static void arenas_keep_their_maximum(void **state)
 {
     (void)state;
@@ -225,7 +244,7 @@ static void errors_carry_context(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(numbers), cmocka_unit_test(buffers_keep_their_maximum), cmocka_unit_test(arenas_keep_their_maximum),
+        cmocka_unit_test(numbers), cmocka_unit_test(buffers_keep_their_maximum), cmocka_unit_test(arenas_with_secrets_are_wiped), cmocka_unit_test(arenas_keep_their_maximum),
         cmocka_unit_test(addresses_have_one_form), cmocka_unit_test(networks_and_limit_keys), cmocka_unit_test(maps),
         cmocka_unit_test(utf8_is_strict), cmocka_unit_test(ids_sort_by_time_and_parse_back), cmocka_unit_test(secrets),
         cmocka_unit_test(dates), cmocka_unit_test(errors_carry_context),

@@ -1,7 +1,6 @@
 /* read.c: mailboxes under a mailbox grant: opening, locking, listing, where messages are, expunge, flags. The grant is looked up
  * before anything is touched, and again before an answer that took a wait is given: a revoked session gets nothing more. */
 #include "base/clock.h"
-#include "base/secret.h"
 #include "role/stored/stored.h"
 
 /* Which request this is and under what. */
@@ -89,7 +88,7 @@ static uint32_t *uids_of(const struct record_list *l, struct arena *a)
 }
 
 /* As many places as fit into an answer, at least one: the caller asks again for the rest. The key slices point at the places, which
- * live in the request's arena and are wiped with the reply. */
+ * live in the request's arena and are wiped with it. */
 static int answer_places(const struct store_place *places, size_t n, struct arena *a, struct record_list *ret)
 {
     struct m_message_place *out = arena_array(a, n, sizeof(*out));
@@ -124,13 +123,10 @@ int stored_message_locate(struct ipc_request *rq, void *request, void *reply, st
     struct store_place *places = arena_array(rq->arena, q->uids.n, sizeof(*places));
     if (uids == NULL || places == NULL)
         return -ENOMEM;
+    rq->arena->secret = true;
     rc = store_locate(stored()->store, c.account, c.mailbox, uids, q->uids.n, q->want_meta != 0, rq->arena, places);
     rc = end(&c, rc, err);
-    if (rc == 0)
-        rc = answer_places(places, q->uids.n, rq->arena, &r->places);
-    for (size_t i = rc == 0 ? r->places.n : 0; i < q->uids.n; i++)
-        secret_wipe(places[i].key, sizeof(places[i].key)); /* what the answer does not hold */
-    return rc;
+    return rc == 0 ? answer_places(places, q->uids.n, rq->arena, &r->places) : rc;
 }
 
 int stored_segment_open(struct ipc_request *rq, void *request, void *reply, struct err *err)
