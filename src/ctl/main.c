@@ -5,6 +5,6 @@
 int main(int argc, char **argv)
 {
     if (argc >= 3 && strcmp(argv[1], "--role") == 0)
-        return role_main(argc, argv);
+        return role_main(argc - 2, argv + 2);
     return ctl_main(argc, argv);
 }

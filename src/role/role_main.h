@@ -49,7 +49,8 @@ extern const struct role_program role_program_tlsd, role_program_smtpd, role_pro
 
 /* The process's context. */
 struct role_context *role_context(void);
-/* The entry point of the re-executed binary: `kakitome --role smtpd.0` with the control socket as descriptor 3. */
+/* The entry point of the re-executed binary, `kakitome --role smtpd.0` with the control socket as descriptor 3; argv begins with the
+ * name ("smtpd.0"). */
 int role_main(int argc, char **argv);
 /* Tells the supervisor (and so the administrator) at once; also logs. Rate-limited by name. */
 void role_alert(const char *name, const char *text);
