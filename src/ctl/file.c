@@ -14,9 +14,9 @@ int file_read(const char *path, struct buf *ret, struct err *err)
     ssize_t n = 1;
     int rc = 0;
     while (n > 0 && rc == 0) {
-        rc = buf_reserve(ret, 65536);
-        if (rc == ERR_LIMIT) /* near the maximum: what is left of it, and one byte more than fits is too much */
-            rc = buf_reserve(ret, 1);
+        /* Up to the maximum; a full buffer with more to read is past it. */
+        size_t room = ret->max - ret->n;
+        rc = buf_reserve(ret, room == 0 ? 1 : room < 65536 ? room : 65536);
         if (rc != 0)
             break;
         n = read(fd, ret->p + ret->n, ret->cap - ret->n);
