@@ -200,6 +200,12 @@ bool tls_bio_drained(const BIO *b)
     return state_of(b)->drained;
 }
 
+void tls_bio_edge(BIO *b)
+{
+    struct state *s = BIO_get_data(b);
+    s->drained = false;
+}
+
 int tls_bio_errno(const BIO *b)
 {
     return state_of(b)->error;

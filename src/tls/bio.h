@@ -20,7 +20,9 @@ void tls_bio_done(void);
 /* The descriptor stays the caller's. NULL: out of memory. */
 BIO *tls_bio_new(int fd);
 bool tls_bio_eof(const BIO *b);    /* OpenSSL has been told that the peer closed the connection */
-bool tls_bio_drained(const BIO *b); /* the last read got EAGAIN, or less than it asked for: wait for the next edge */
+/* The last read since tls_bio_edge got EAGAIN, or less than it asked for: wait for the next edge. */
+bool tls_bio_drained(const BIO *b);
+void tls_bio_edge(BIO *b); /* the socket has become readable (again) */
 int tls_bio_errno(const BIO *b);   /* of the last failed read or write; 0: none */
 size_t tls_bio_pending(const BIO *b); /* bytes read from the socket that OpenSSL has not taken */
 

@@ -434,6 +434,8 @@ static void on_net(struct watch *w, uint32_t events)
 {
     struct tls_relay *r = w->arg;
     note_events(&r->net, events);
+    if (r->ssl != NULL)
+        tls_bio_edge(SSL_get_rbio(r->ssl));
     pump(r);
 }
 
