@@ -52,7 +52,7 @@ void help_overview(void)
 }
 
 /* All commands whose first word this is. */
-static bool help_group(struct slice word)
+static bool help_group(struct slice word, FILE *to)
 {
     bool any = false;
     for (const struct ctl_command *const *g = ctl_command_groups; *g != NULL; g++) {
@@ -61,14 +61,14 @@ static bool help_group(struct slice word)
             if (!slice_eq(first, word))
                 continue;
             if (any)
-                printf("\n");
-            help_usage(cmd, stdout);
-            printf("  %s\n", cmd->help);
+                (void)fputs("\n", to);
+            help_usage(cmd, to);
+            (void)fprintf(to, "  %s\n", cmd->help);
             any = true;
         }
     }
     if (any)
-        printf("\nMore: kakitome COMMAND --help, man kakitome-%.*s\n", SLICE_ARG(word));
+        (void)fprintf(to, "\nMore: kakitome COMMAND --help, man kakitome-%.*s\n", SLICE_ARG(word));
     return any;
 }
 
@@ -88,7 +88,7 @@ int help_main(int argc, char **argv)
             }
         }
     }
-    return help_group(slice_str(argv[0])) ? EX_OK : help_unknown(argc, argv);
+    return help_group(slice_str(argv[0]), stdout) ? EX_OK : help_unknown(argc, argv);
 }
 
 int help_unknown(int argc, char **argv)
@@ -109,23 +109,15 @@ int help_unknown(int argc, char **argv)
             suggest_offer(&two, cmd->name);
         }
     }
+    if (group && argc == 1) { /* the first word of several commands */
+        (void)fprintf(stderr, "kakitome: %s what?\n", argv[0]);
+        help_group(one.typed, stderr);
+        return EX_USAGE;
+    }
     const char *best = two.best != NULL ? two.best : one.best;
     (void)fprintf(stderr, "kakitome: there is no command \"%s\"", group ? both : argv[0]);
     if (best != NULL)
         (void)fprintf(stderr, "; did you mean \"%s\"?", best);
     (void)fprintf(stderr, "\nkakitome --help lists all commands%s%s\n", group ? "; kakitome help " : "", group ? argv[0] : "");
     return EX_USAGE;
-}
-
-void help_print_table(FILE *to)
-{
-    for (const struct ctl_command *const *g = ctl_command_groups; *g != NULL; g++) {
-        for (const struct ctl_command *cmd = *g; cmd->name != NULL; cmd++) {
-            if ((cmd->flags & CTL_HIDDEN) != 0)
-                continue;
-            (void)fprintf(to, "%s\t%s\t%s\n", cmd->name, cmd->arguments, cmd->help);
-            for (const struct ctl_option *o = cmd->options; o != NULL && o->name != NULL; o++)
-                (void)fprintf(to, "%s\t--%s\t%s\n", cmd->name, o->name, o->value != NULL ? o->value : "");
-        }
-    }
 }

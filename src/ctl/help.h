@@ -11,7 +11,5 @@ void help_usage(const struct ctl_command *cmd, FILE *to);
 void help_command(const struct ctl_command *cmd);
 int help_main(int argc, char **argv);               /* kakitome help [COMMAND] */
 int help_unknown(int argc, char **argv);            /* says so, with the nearest command; EX_USAGE */
-/* One line a command and option, for tools: "command<TAB>--option". */
-void help_print_table(FILE *to);
 
 #endif
