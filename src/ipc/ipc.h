@@ -93,6 +93,7 @@ uint64_t ipc_self_instance(void);
 /* Seals and checks (fcntl F_SEAL_*): a received body must be sealed against writing and shrinking before it is mapped. */
 int ipc_memfd_new(const char *name);                 /* sealable; -errno */
 int ipc_memfd_seal(int fd);
+int64_t ipc_memfd_size(int fd);                      /* of a sealed one; ERR_DENIED when it is not sealed; -errno */
 int ipc_memfd_check(int fd, uint64_t expect_size);   /* 0, ERR_DENIED, ERR_SYNTAX (size differs) */
 
 /* Decodes one frame as the receiver would, without a peer: for the fuzz target. 0 or a negative code. */

@@ -45,14 +45,14 @@ static void report_problem(void *arg, bool is_error, const char *sentence)
 
 static int read_config(int fd, struct conf **ret, struct err *err)
 {
-    struct stat st;
-    if (fd < 0 || fstat(fd, &st) != 0 || st.st_size > CONFIG_MAX || ipc_memfd_check(fd, (uint64_t)st.st_size) != 0)
+    int64_t size = fd >= 0 ? ipc_memfd_size(fd) : -EBADF;
+    if (size < 0 || size > CONFIG_MAX)
         return err_set(err, ERR_CONFIG, "the supervisor sent no sealed configuration");
-    char *text = malloc((size_t)st.st_size + 1);
+    char *text = malloc((size_t)size + 1);
     if (text == NULL)
         return -ENOMEM;
-    ssize_t n = pread(fd, text, (size_t)st.st_size, 0);
-    int rc = n != st.st_size ? err_errno(err, "cannot read the configuration")
+    ssize_t n = pread(fd, text, (size_t)size, 0);
+    int rc = n != size ? err_errno(err, "cannot read the configuration")
                              : conf_parse(slice_of(text, (size_t)n), "configuration", report_problem, NULL, ret);
     free(text);
     return rc;
