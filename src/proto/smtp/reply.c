@@ -17,6 +17,7 @@ static void harmless(char *text, size_t n, bool utf8)
 }
 
 /* Formats, cut between characters. */
+static void format(char *out, size_t size, const char *fmt, va_list ap) __attribute__((format(printf, 3, 0)));
 static void format(char *out, size_t size, const char *fmt, va_list ap)
 {
     int n = vsnprintf(out, size, fmt, ap);
