@@ -25,10 +25,10 @@ static int check_limits(const struct store_accept *a, struct err *err)
     return 0;
 }
 
-/* The same id again: what was said the first time. -ENOENT: it is new. */
-static int find_recent(struct store *s, const struct store_accept *a)
+/* The same id again: what was said the first time. -ENOENT: it is new. ERR_SYNTAX: it was another number of recipients. */
+static int find_recent(struct store *s, struct id128 message, int *statuses, size_t n)
 {
-    struct ikey k = ikey_id(a->message);
+    struct ikey k = ikey_id(message);
     MDB_txn *t;
     struct slice v;
     uint64_t sequence;
@@ -37,11 +37,21 @@ static int find_recent(struct store *s, const struct store_accept *a)
     if (rc != 0)
         return rc;
     rc = index_get(s->x, t, INDEX_RECENT, &k, &v);
-    if (rc == 0 && (!slice_get_u64(&v, &sequence) || v.n != 4 * a->n_rcpts))
-        rc = ERR_SYNTAX; /* the same id for another message */
-    for (size_t i = 0; rc == 0 && slice_get_u32(&v, &status); i++)
-        a->rcpts[i].status = -(int)status;
+    if (rc == 0 && (!slice_get_u64(&v, &sequence) || v.n != 4 * n))
+        rc = ERR_SYNTAX;
+    for (size_t i = 0; rc == 0 && i < n && slice_get_u32(&v, &status); i++)
+        statuses[i] = -(int)status;
     index_read_end(s->x, t);
+    return rc;
+}
+
+static int answer_again(struct store *s, struct store_accept *a)
+{
+    int *statuses = calloc(a->n_rcpts, sizeof(*statuses));
+    int rc = statuses != NULL ? find_recent(s, a->message, statuses, a->n_rcpts) : -ENOMEM;
+    for (size_t i = 0; rc == 0 && i < a->n_rcpts; i++)
+        a->rcpts[i].status = statuses[i];
+    free(statuses);
     return rc;
 }
 
@@ -101,17 +111,15 @@ static void take_uids(struct job *j)
 }
 
 /* Another call with this id is under way: its answer is ours. */
-static int MAY_YIELD wait_twin(struct store *s, struct store_accept *a, struct err *err)
+static int MAY_YIELD wait_twin(struct store *s, struct id128 message)
 {
-    for (;;) {
-        struct job *twin = map_get(&s->in_flight, MAP_KEY(a->message));
-        if (twin == NULL)
-            return 0;
+    while (map_get(&s->in_flight, MAP_KEY(message)) != NULL) {
         store_kick(s);
         int rc = fiber_wait(&s->applied_queue, clock_deadline(60000));
         if (rc != 0)
-            return err_set(err, rc, "the same message is being stored");
+            return rc;
     }
+    return 0;
 }
 
 static int MAY_YIELD accept_new(struct store *s, struct store_accept *a, struct err *err)
@@ -151,14 +159,19 @@ int MAY_YIELD store_accept(struct store *s, struct store_accept *a, struct err *
         if (a->rcpts[i].name.n > 0)
             rc = store_visible(s, a->rcpts[i].account);
     if (rc == 0 && !id_is_zero(a->message))
-        rc = wait_twin(s, a, err);
+        rc = wait_twin(s, a->message);
     if (rc != 0)
         return err_set(err, rc, "the message cannot be stored now: %s", err_name(rc));
     /* From here to the in_flight entry nothing yields. */
     if (!id_is_zero(a->message)) {
-        rc = find_recent(s, a);
+        rc = answer_again(s, a);
         if (rc != -ENOENT)
             return rc == 0 ? 0 : err_set(err, rc, "the message id was used for another message");
     }
     return accept_new(s, a, err);
+}
+
+bool MAY_YIELD store_accept_recall(struct store *s, struct id128 message, int *ret_statuses, size_t n)
+{
+    return s->started && !id_is_zero(message) && wait_twin(s, message) == 0 && find_recent(s, message, ret_statuses, n) == 0;
 }

@@ -243,6 +243,7 @@ static int open_place(struct store *s, struct store_account a, const struct plac
     if (rc == 0)
         rc = open_value(s->seal, p->key, SEAL_META, 0, r->meta, text + own);
     p->prefix = slice_of(text, own + common);
+    p->own_n = own;
     p->meta = want_meta ? slice_of(text + own + common, meta) : SLICE_EMPTY;
     p->body = r->placement.body;
     p->segment = r->body.segment;

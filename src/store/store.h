@@ -219,6 +219,7 @@ struct store_place {
     uint8_t codec;         /* enum body_codec of store/body.h */
     uint8_t key[32];       /* wipe it after use */
     struct slice prefix;   /* own and common lines */
+    size_t own_n;          /* how much of it is the recipient's own */
     struct slice meta;
 };
 /* Fills places[i] for uids[i]. The slices live in the arena. n at most STORE_LOCATE_MAX. */
