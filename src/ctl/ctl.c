@@ -243,6 +243,7 @@ int ctl_exit_status(int code)
     return EX_SOFTWARE;
 }
 
+static void complain(const struct ctl *c, const char *what, const char *fmt, va_list ap) __attribute__((format(printf, 3, 0)));
 static void complain(const struct ctl *c, const char *what, const char *fmt, va_list ap)
 {
     (void)fflush(stdout);

@@ -232,7 +232,7 @@ static int isemail_want(const char *category, const char *diagnosis, const char 
 
 static unsigned isemail_one(const char *test)
 {
-    char address[4096], category[4096], diagnosis[4096];
+    static char address[4096], category[4096], diagnosis[4096];
     size_t n, unused;
     struct arena a;
     struct smtp_path p;
