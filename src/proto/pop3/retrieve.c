@@ -56,7 +56,8 @@ static int gather_header(struct pop3_session *s, struct message *m, size_t *ret_
     }
     m->head = slice_head(buf_slice(&m->raw), *ret_end);
     m->first = slice_from(buf_slice(&m->raw), *ret_end);
-    return 0;
+    /* An empty piece means the end, and the blank line may have ended one. */
+    return m->first.n == 0 ? s->ops->read(s->ctx, &m->first) : 0;
 }
 
 /* RFC 6856 section 4: a client that has not asked for UTF8 gets a header it can read (RFC 6857). */
