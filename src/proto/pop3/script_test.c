@@ -282,9 +282,8 @@ static void run_failing(struct script *s)
 
 static bool run_file(const char *dir, const char *name)
 {
-    static char text[SCRIPT_MAX];
-    char path[4096];
-    struct script s;
+    static char text[SCRIPT_MAX], path[4096];
+    static struct script s;
     (void)snprintf(path, sizeof(path), "%s/%s", dir, name);
     FILE *f = fopen(path, "re");
     assert_non_null(f);
