@@ -323,7 +323,7 @@ enum session_verdict { SESSION_TAKEN, SESSION_IN_USE, SESSION_TEMPORARY };
 #define RECORD_m_ctl_domain_delete_reply(F, S) F(S, U64, unused, 0)
 /* JSON lines from byte position `cursor` of the trail; filter: conditions of trail/query.h. wait_ms: follow. */
 #define RECORD_m_ctl_trail_read(F, S) F(S, U64, cursor, 0) F(S, STR, filter, 2048) F(S, U64, max_bytes, 49152) F(S, U64, wait_ms, 60000)
-#define RECORD_m_ctl_trail_read_reply(F, S) F(S, U64, cursor, 0) F(S, U64, at_end, 1) F(S, BYTES, lines, 65536)
+#define RECORD_m_ctl_trail_read_reply(F, S) F(S, U64, cursor, 0) F(S, U64, at_end, 1) F(S, BYTES, lines, 184320)
 /* out: a regular file or memfd that the report's lines are written to. */
 #define RECORD_m_ctl_store_verify(F, S) F(S, U64, bodies, 1) F(S, FD, out, 0)
 #define RECORD_m_ctl_store_verify_reply(F, S) F(S, U64, problems, 0) F(S, U64, accounts, 0) F(S, U64, messages, 0) F(S, U64, bytes, 0)

@@ -42,7 +42,8 @@ enum event_class { EVENT_COMMIT, EVENT_AWAITED, EVENT_BEST };
     E(52, process_died, "process.died", EVENT_BEST, "")                                                                        \
     E(53, config_changed, "config.changed", EVENT_AWAITED, "R4.3")                                                             \
     E(54, clock_stepped, "clock.stepped", EVENT_BEST, "T2.2.1.4(1)")                                                           \
-    E(55, events_lost, "events.lost", EVENT_BEST, "T2.2.1.4(1)")
+    E(55, events_lost, "events.lost", EVENT_BEST, "T2.2.1.4(1)")                                                               \
+    E(56, trail_begun, "trail.begun", EVENT_BEST, "R4.2(2) T2.2.1.4(1)")
 
 /* result: "ok", or the enhanced status code given. tls: "" or "TLSv1.3 TLS_AES_256_GCM_SHA384". */
 #define RECORD_ev_rcpt(F, S) F(S, STR, address, IPC_ADDRESS_MAX) F(S, U64, account, 0) F(S, STR, result, 64)
@@ -94,6 +95,11 @@ RECORD_DECLARE(ev_rcpt);
 #define RECORD_ev_config_changed(F, S) F(S, STR, actor, IPC_NAME_MAX) F(S, U64, version, 0) F(S, STR, reason, IPC_TEXT_MAX)
 #define RECORD_ev_clock_stepped(F, S) F(S, U64, highest_ms, 0) F(S, U64, now_ms, 0)
 #define RECORD_ev_events_lost(F, S) F(S, U64, count, 0) F(S, STR, process, 64)
+
+/* The first line of a file of the trail: the file before it, and the last event of each source (trail/files.h). */
+#define RECORD_ev_trail_source(F, S) F(S, STR, source, 16) F(S, U64, epoch, 0) F(S, U64, sequence, 0)
+RECORD_DECLARE(ev_trail_source);
+#define RECORD_ev_trail_begun(F, S) F(S, U64, file, 0) F(S, U64, previous, 0) F(S, LIST, sources, 8, ev_trail_source)
 
 #define EVENT_DECLARE_(number, name, text, cls, controls) RECORD_DECLARE(ev_##name);
 EVENTS(EVENT_DECLARE_)
