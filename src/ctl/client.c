@@ -1,6 +1,7 @@
 /* client.c: see client.h. Trust: the service is the peer; its frames are still decoded strictly. */
 #include "ctl/client.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
 #include <sys/socket.h>
@@ -28,25 +29,37 @@ struct reply_frame {
     size_t n_fds;
 };
 
-static int connect_socket(const char *state_dir, int *ret_fd, struct err *err)
+/* A socket's address has room for 107 bytes of path: a longer one is reached through a descriptor of its directory. */
+static int connect_path(int fd, const char *state_dir)
 {
     struct sockaddr_un un = {.sun_family = AF_UNIX};
-    int n = snprintf(un.sun_path, sizeof(un.sun_path), "%s/%s", state_dir, CTL_SOCKET_NAME);
-    if (n < 0 || (size_t)n >= sizeof(un.sun_path))
-        return err_set(err, ERR_CONFIG, "the state directory's path is too long for a socket: %s", state_dir);
+    int dir = -1, n = snprintf(un.sun_path, sizeof(un.sun_path), "%s/%s", state_dir, CTL_SOCKET_NAME);
+    if (n < 0 || (size_t)n >= sizeof(un.sun_path)) {
+        dir = open(state_dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        (void)snprintf(un.sun_path, sizeof(un.sun_path), "/proc/self/fd/%d/%s", dir, CTL_SOCKET_NAME);
+    }
+    int rc = connect(fd, (struct sockaddr *)&un, sizeof(un)) == 0 ? 0 : -errno;
+    if (dir >= 0)
+        (void)close(dir);
+    return rc;
+}
+
+static int connect_socket(const char *state_dir, int *ret_fd, struct err *err)
+{
     int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return err_errno(err, "socket");
-    if (connect(fd, (struct sockaddr *)&un, sizeof(un)) == 0) {
+    int rc = connect_path(fd, state_dir);
+    if (rc == 0) {
         *ret_fd = fd;
         return 0;
     }
-    int saved = errno;
+    int saved = -rc;
     (void)close(fd);
     if (saved == ENOENT || saved == ECONNREFUSED || saved == ENOTDIR)
         return err_set(err, -ENOTCONN, "the service is not running on %s (start it with: kakitome serve)", state_dir);
     errno = saved;
-    return err_errno(err, "%s", un.sun_path);
+    return err_errno(err, "%s/%s", state_dir, CTL_SOCKET_NAME);
 }
 
 static int send_request(struct ctl_client *cl, const struct ipc_message *m, const void *request, int timeout_ms, struct err *err)

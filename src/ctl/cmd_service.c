@@ -107,9 +107,8 @@ static int run_stop(struct ctl *c)
 }
 
 static const struct ctl_option serve_options[] = {
-    {"ready-fd", CTL_NUMBER, "N", "write a byte to this descriptor when everything serves"},
-    {"probing", CTL_FLAG, NULL, "for tests only: processes answer attempts to break out"},
     {"ready-fd", CTL_NUMBER, "FD", "write a byte to this descriptor when everything serves"},
+    {"probing", CTL_FLAG, NULL, "for tests only: processes answer attempts to break out"},
     {0},
 };
 static const struct ctl_option reload_options[] = {

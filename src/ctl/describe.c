@@ -146,15 +146,16 @@ static void put_case(struct buf *out, struct slice word)
     buf_init(&words, 4096);
     put_second_words(&words, word);
     if (words.n > 0)
-        buf_printf(out, "    %.*s) words=\"%.*s\" ;;\n", SLICE_ARG(word), SLICE_ARG(slice_from(buf_slice(&words), 1)));
+        buf_printf(out, "        %.*s) words=\"%.*s\" ;;\n", SLICE_ARG(word), SLICE_ARG(slice_from(buf_slice(&words), 1)));
     buf_done(&words);
 }
 
 static void put_option_case(struct buf *out, const struct ctl_command *cmd)
 {
-    buf_printf(out, "    \"%s%s\") options=\"", cmd->name, strchr(cmd->name, ' ') != NULL ? "" : " \"*\"");
+    bool two_words = strchr(cmd->name, ' ') != NULL;
+    buf_printf(out, two_words ? "    \"%s\") options=\"" : "    \"%s \"*) options=\"", cmd->name);
     for (const struct ctl_option *o = cmd->options; o != NULL && o->name != NULL; o++)
-        buf_printf(out, "--%s ", o->name);
+        buf_printf(out, "%s--%s", o == cmd->options ? "" : " ", o->name);
     buf_put_str(out, "\" ;;\n");
 }
 
@@ -173,9 +174,9 @@ void describe_completion(struct buf *out)
     each_first_word(out, put_word);
     if (out->n > before && out->p != NULL)
         memmove(out->p + before, out->p + before + 1, --out->n - before);
-    buf_put_str(out, " help --help --version\"\n    elif [ \"$COMP_CWORD\" -eq 2 ]; then\n    case ${COMP_WORDS[1]} in\n");
+    buf_put_str(out, " help --help --version\"\n    elif [ \"$COMP_CWORD\" -eq 2 ]; then\n        case ${COMP_WORDS[1]} in\n");
     each_first_word(out, put_case);
-    buf_put_str(out, "    esac\n    fi\n    case \"${COMP_WORDS[1]} ${COMP_WORDS[2]}\" in\n");
+    buf_put_str(out, "        esac\n    fi\n    case \"${COMP_WORDS[1]} ${COMP_WORDS[2]}\" in\n");
     for (const struct ctl_command *const *g = ctl_command_groups; *g != NULL; g++)
         for (const struct ctl_command *cmd = *g; cmd->name != NULL; cmd++)
             if (shown(cmd) && cmd->options != NULL)
