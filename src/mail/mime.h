@@ -66,7 +66,7 @@ struct mime_part {
     struct mail_params disposition_params;
     struct slice id, description, md5, language, location;
     size_t header_at;               /* where its header block begins */
-    size_t body_at, body_size;      /* without the line end that belongs to the boundary behind it */
+    size_t body_at, body_size;      /* without the line end that belongs to the boundary behind it (an empty body may begin behind it) */
     size_t lines;                   /* line ends in the body */
     uint32_t envelope;              /* of a MIME_MESSAGE: the envelope of the message inside; else MIME_NONE */
 };

@@ -214,7 +214,7 @@ static void tell_changes(struct store *s, const struct job *j)
     struct store_account a = {(uint32_t)c->tenant, c->account};
     switch (j->h.type) {
     case JOURNAL_COPY:
-    case JOURNAL_MOVE: s->o.on_change(s->o.arg, a, (uint32_t)c->to, j->result.modseq); /* fallthrough */
+    case JOURNAL_MOVE: s->o.on_change(s->o.arg, a, (uint32_t)c->to, j->result.modseq); __attribute__((fallthrough));
     case JOURNAL_EXPUNGE:
     case JOURNAL_FLAGS: s->o.on_change(s->o.arg, a, (uint32_t)c->mailbox, j->result.modseq); break;
     default: break;
