@@ -192,6 +192,12 @@ static void put_table(const struct ctl_list *l, struct buf *b)
     }
 }
 
+void ctl_list_free(struct ctl_list *l)
+{
+    buf_done(&l->cells);
+    arena_done(&l->arena);
+}
+
 static int list_finish(struct ctl_list *l, struct buf *b)
 {
     int error = l->error != 0 ? l->error : !buf_ok(b) || !buf_ok(&l->cells) ? -ENOMEM : 0;

@@ -38,6 +38,8 @@ struct ctl_list {
 void ctl_list_init(struct ctl_list *l, struct ctl *c, const char *name, const struct ctl_column *columns);
 void ctl_list_text(struct ctl_list *l, struct slice text); /* copied */
 void ctl_list_number(struct ctl_list *l, uint64_t v);
+/* For a list that is not printed after all. */
+void ctl_list_free(struct ctl_list *l);
 /* Prints, frees, and returns the exit status. */
 int ctl_list_print(struct ctl_list *l);
 
