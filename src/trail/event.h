@@ -43,6 +43,8 @@ enum event_class { EVENT_COMMIT, EVENT_AWAITED, EVENT_BEST };
     E(53, config_changed, "config.changed", EVENT_AWAITED, "R4.3")                                                             \
     E(54, clock_stepped, "clock.stepped", EVENT_BEST, "T2.2.1.4(1)")                                                           \
     E(55, events_lost, "events.lost", EVENT_BEST, "T2.2.1.4(1)")                                                               \
+    E(60, store_exported, "store.exported", EVENT_AWAITED, "R4.2(1)")                                                          \
+    E(61, store_imported, "store.imported", EVENT_AWAITED, "R4.2(1)")                                                               \
     E(56, trail_begun, "trail.begun", EVENT_BEST, "R4.2(2) T2.2.1.4(1)")
 
 /* result: "ok", or the enhanced status code given. tls: "" or "TLSv1.3 TLS_AES_256_GCM_SHA384". */
@@ -94,6 +96,9 @@ RECORD_DECLARE(ev_rcpt);
 #define RECORD_ev_process_died(F, S) F(S, STR, process, 64) F(S, U64, status, 0) F(S, U64, restarts, 0)
 #define RECORD_ev_config_changed(F, S) F(S, STR, actor, IPC_NAME_MAX) F(S, U64, version, 0) F(S, STR, reason, IPC_TEXT_MAX)
 #define RECORD_ev_clock_stepped(F, S) F(S, U64, highest_ms, 0) F(S, U64, now_ms, 0)
+/* An administrator is about to read or add an account's mail. */
+#define RECORD_ev_store_exported(F, S) F(S, STR, actor, IPC_NAME_MAX) F(S, U64, account, 0)
+#define RECORD_ev_store_imported(F, S) F(S, STR, actor, IPC_NAME_MAX) F(S, U64, account, 0)
 #define RECORD_ev_events_lost(F, S) F(S, U64, count, 0) F(S, STR, process, 64)
 
 /* The first line of a file of the trail: the file before it, and the last event of each source (trail/files.h). */

@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "role/stored/stored.h"
 
@@ -57,32 +58,41 @@ int stored_ctl_verify(struct ipc_request *rq, void *request, void *reply, struct
 
 /* ---- export and import ---- */
 
+/* Whoever takes an account's mail out, or puts mail in, is in the trail before it happens. ev_store_exported and ev_store_imported have
+ * the same fields. */
+static int MAY_YIELD record_access(const struct ipc_request *rq, enum event_number number, uint64_t account, struct err *err)
+{
+    struct event_head head = {.number = number, .role = ROLE_STORED, .time_ms = clock_real_ms(), .conn = rq->trace};
+    struct ev_store_exported e = {.actor = slice_str(rq->client_user), .account = account};
+    int rc = event_send_awaited(&head, &e, clock_deadline(STORED_TRAIL_MS), err);
+    return rc < 0 ? err_set(err, -EAGAIN, "the audit trail cannot be written now, so this is not done: %s", err_name(rc)) : 0;
+}
+
+static int MAY_YIELD may_move(const struct ipc_request *rq, enum event_number number, uint64_t account, int fd, struct err *err)
+{
+    struct store_account_info info;
+    int rc = stored_wait(rq, err);
+    if (rc == 0 && fd < 0)
+        rc = err_set(err, ERR_SYNTAX, "no file to write to or read from");
+    if (rc == 0 && (rc = store_account_get(stored()->store, STORE_ACCOUNT(account), &info)) < 0)
+        (void)err_set(err, rc, "the store has no account %llu", (unsigned long long)account);
+    return rc == 0 ? record_access(rq, number, account, err) : rc;
+}
+
 int stored_ctl_export(struct ipc_request *rq, void *request, void *reply, struct err *err)
 {
     const struct m_ctl_store_export *q = request;
     struct m_ctl_store_export_reply *r = reply;
-    int rc = stored_wait(rq, err);
-    if (rc == 0 && (q->out < 0 || q->account == 0))
-        rc = err_set(err, ERR_SYNTAX, "an export needs an account and where to write to");
-    if (rc == 0)
-        rc = store_export(stored()->store, STORE_ACCOUNT(q->account), q->out, &r->messages, err);
-    log_info("store.export", L_INT("account", q->account), L_INT("messages", r->messages), L_STR("user", rq->client_user),
-             L_STR("result", err_name(rc)));
-    return rc;
+    int rc = may_move(rq, EV_store_exported, q->account, q->out, err);
+    return rc == 0 ? store_export(stored()->store, STORE_ACCOUNT(q->account), q->out, &r->messages, err) : rc;
 }
 
 int stored_ctl_import(struct ipc_request *rq, void *request, void *reply, struct err *err)
 {
     const struct m_ctl_store_import *q = request;
     struct m_ctl_store_import_reply *r = reply;
-    int rc = stored_wait(rq, err);
-    if (rc == 0 && (q->in < 0 || q->account == 0))
-        rc = err_set(err, ERR_SYNTAX, "an import needs an account and what to read");
-    if (rc == 0)
-        rc = store_import(stored()->store, STORE_ACCOUNT(q->account), q->in, &r->messages, err);
-    log_info("store.import", L_INT("account", q->account), L_INT("messages", r->messages), L_STR("user", rq->client_user),
-             L_STR("result", err_name(rc)));
-    return rc;
+    int rc = may_move(rq, EV_store_imported, q->account, q->in, err);
+    return rc == 0 ? store_import(stored()->store, STORE_ACCOUNT(q->account), q->in, &r->messages, err) : rc;
 }
 
 /* ---- numbers and space ---- */

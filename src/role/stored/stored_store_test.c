@@ -53,7 +53,16 @@ static void keyd_serve(void)
     }
 }
 
-/* A call while keyd answers. */
+/* auditd: everything is durable at once. */
+static void auditd_serve(void)
+{
+    struct m_event_reply r = {0};
+    while (fake_take(&auditd, &key_frame))
+        if (key_frame.number == IPC_event)
+            fake_send(&auditd, IPC_event, 1, key_frame.call, 0, &record_m_event_reply, &r);
+}
+
+/* A call while keyd and auditd answer. */
 static int call(struct fake_peer *peer, enum ipc_number number, const void *request, void *reply)
 {
     uint32_t id = fake_call_begin(peer, number, request);
@@ -63,6 +72,8 @@ static int call(struct fake_peer *peer, enum ipc_number number, const void *requ
             assert_true(clock_mono_ms() < until);
             loop_turn(1);
             keyd_serve();
+            if (peer != &auditd)
+                auditd_serve();
         }
     } while (frame.kind != 1 || frame.call != id);
     return fake_reply(&frame, reply, &arena);

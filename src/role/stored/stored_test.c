@@ -836,6 +836,22 @@ static void keys_are_wrapped_by_keyd_even_when_it_restarts(void **state)
 
 /* ---- command line ---- */
 
+/* Takes the event that stored waits for, says that it is durable, and tells which it was. */
+static unsigned recorded_by_auditd(void)
+{
+    struct m_event q;
+    struct m_event_reply r = {0};
+    struct event_head head;
+    const struct event_desc *desc;
+    void *record;
+    fake_await(&auditd, &frame2);
+    assert_int_equal(frame2.number, IPC_event);
+    assert_int_equal(record_decode(&record_m_event, frame2.payload, NULL, 0, &arena, &q), 0);
+    assert_int_equal(event_decode(q.event, &arena, &head, &desc, &record), 0);
+    fake_send(&auditd, IPC_event, 1, frame2.call, 0, &record_m_event_reply, &r);
+    return head.number;
+}
+
 static void care_for_the_command_line(void **state)
 {
     char text[64] = {0};
@@ -852,12 +868,20 @@ static void care_for_the_command_line(void **state)
     assert_int_equal(fake_call(&ctl, IPC_ctl_store_verify, &v, NULL, &arena, &frame), ERR_SYNTAX);
     struct m_ctl_store_export e = {.account = 1, .out = pipes[1]};
     struct m_ctl_store_export_reply er = {0};
-    assert_int_equal(fake_call(&ctl, IPC_ctl_store_export, &e, &er, &arena, &frame), 0);
+    (void)fake_call_begin(&ctl, IPC_ctl_store_export, &e);
+    assert_int_equal(recorded_by_auditd(), EV_store_exported);
+    fake_await(&ctl, &frame);
+    assert_int_equal(fake_reply(&frame, &er, &arena), 0);
     assert_int_equal(er.messages, 3);
     struct m_ctl_store_import i = {.account = 2, .in = pipes[0]};
     struct m_ctl_store_import_reply ir = {0};
-    assert_int_equal(fake_call(&ctl, IPC_ctl_store_import, &i, &ir, &arena, &frame), 0);
+    (void)fake_call_begin(&ctl, IPC_ctl_store_import, &i);
+    assert_int_equal(recorded_by_auditd(), EV_store_imported);
+    fake_await(&ctl, &frame);
+    assert_int_equal(fake_reply(&frame, &ir, &arena), 0);
     assert_int_equal(ir.messages, 3);
+    fake_peer_down(&auditd); /* what cannot be recorded is not done */
+    assert_int_equal(fake_call(&ctl, IPC_ctl_store_export, &e, NULL, &arena, &frame), -EAGAIN);
     struct m_ctl_store_reclaim c = {0};
     struct m_ctl_store_reclaim_reply cr = {0};
     assert_int_equal(fake_call(&ctl, IPC_ctl_store_reclaim, &c, &cr, &arena, &frame), 0);
