@@ -130,7 +130,7 @@ static bool wants_flags(const struct imapd_session *s, size_t i)
 {
     uint8_t mark = s->pop3.marks[i];
     uint32_t flags = s->pop3.view.entries[i].flags;
-    bool deleted = (mark & POP3_MARK_DELETED) != 0 && s->end == POP3_ENDED_QUIT;
+    bool deleted = (mark & POP3_MARK_DELETED) != 0 && s->pop3.expunged != 0;
     return (mark & POP3_MARK_RETRIEVED) != 0 && !deleted &&
            ((flags & STORE_SEEN) == 0 || (flags & STORE_RETRIEVED) == 0 || (flags & STORE_RECENT) != 0);
 }

@@ -86,8 +86,9 @@ int login_tls(struct login_conn *c, int fd, int *ret_fd)
         c->tls = true;
         *ret_fd = reply.plain;
     } else {
-        log_info("login.tls_failed", L_ID("conn", c->id), L_STR("peer", c->peer), L_STR("reason", err.text));
-        login_event_tls_failed(c, service, err.text[0] != '\0' ? err.text : err_name(rc));
+        const char *reason = err.text[0] != '\0' ? err.text : err_name(rc);
+        log_info("login.tls_failed", L_ID("conn", c->id), L_STR("peer", c->peer), L_STR("reason", reason));
+        login_event_tls_failed(c, service, reason);
     }
     arena_done(&a);
     return rc;
