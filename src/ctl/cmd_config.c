@@ -68,7 +68,7 @@ static int run_show(struct ctl *c)
     if (dir < 0)
         return ctl_fail(c, &err);
     int rc = read_version(c, dir, c->args[0], &text, &err);
-    if (rc == 0 && fwrite(text.p, 1, text.n, stdout) != text.n)
+    if (rc == 0 && !ctl_print(buf_slice(&text)))
         rc = err_set(&err, -EIO, "cannot write");
     (void)close(dir);
     buf_done(&text);
@@ -90,7 +90,7 @@ static int run_diff(struct ctl *c)
         rc = read_version(c, dir, second, &b, &err);
     if (rc == 0 && (rc = diff_print(&out, buf_slice(&a), buf_slice(&b), c->args[0], second)) != 0)
         (void)err_set(&err, rc, "the two differ too much to be compared line by line");
-    if (rc == 0 && fwrite(out.p, 1, out.n, stdout) != out.n)
+    if (rc == 0 && !ctl_print(buf_slice(&out)))
         rc = err_set(&err, -EIO, "cannot write");
     (void)close(dir);
     buf_done(&a);

@@ -170,10 +170,10 @@ static void print_guide(const struct demo *d, const struct demo_accounts *a)
         printf("  %-20s password %s\n", a->rows[i].address, a->rows[i].password);
     printf("\nSend a message / メールを送る:\n"
            "  printf 'From: me@example.net\\r\\nTo: %s\\r\\nSubject: Hello\\r\\n\\r\\nFirst mail.\\r\\n' | \\\n"
-           "    curl --url smtp://" DEMO_HOST ":%u/client.example.net --mail-from me@example.net --mail-rcpt %s --upload-file -\n",
+           "    curl -sS --url smtp://" DEMO_HOST ":%u/client.example.net --mail-from me@example.net --mail-rcpt %s --upload-file -\n",
            user, smtp, user);
     printf("\nRead the newest / 読む (1 is the welcome message; without a number: the list):\n"
-           "  curl --cacert %s --user '%s:%s' pop3s://" DEMO_HOST ":%u/1\n",
+           "  curl -sS --cacert %s --user '%s:%s' pop3s://" DEMO_HOST ":%u/1\n",
            d->ca, user, password, pop3s);
     printf("\nSettings of a mail program / メールソフトの設定:\n"
            "  POP3 server " DEMO_HOST ", port %u (SSL/TLS) or %u (STARTTLS), user %s, normal password\n"

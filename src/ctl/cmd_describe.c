@@ -3,6 +3,7 @@
 
 #include "ctl/ctl.h"
 #include "ctl/describe.h"
+#include "ctl/output.h"
 
 #define DOCUMENT_MAX (4u * 1024 * 1024)
 
@@ -19,7 +20,7 @@ static int run_describe(struct ctl *c)
             continue;
         buf_init(&b, DOCUMENT_MAX);
         documents[i].print(&b);
-        bool good = buf_ok(&b) && fwrite(b.p, 1, b.n, stdout) == b.n;
+        bool good = buf_ok(&b) && ctl_print(buf_slice(&b));
         buf_done(&b);
         return good ? EX_OK : ctl_fail_text(c, EX_IOERR, "cannot write");
     }

@@ -27,7 +27,7 @@ static int run_serve(struct ctl *c)
 static int print_processes(struct ctl *c, const struct m_ctl_status_reply *r)
 {
     static const struct ctl_column columns[] = {{"role", CTL_TEXT},       {"instance", CTL_COUNT}, {"pid", CTL_COUNT},
-                                                {"state", CTL_TEXT},      {"uid", CTL_COUNT},      {"starts", CTL_COUNT},
+                                                {"state", CTL_TEXT},      {"uid", CTL_COUNT},      {"generation", CTL_COUNT},
                                                 {"since", CTL_TIME},      {0}};
     struct ctl_list l;
     ctl_list_init(&l, c, "processes", columns);

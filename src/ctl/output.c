@@ -21,6 +21,11 @@ void ctl_list_init(struct ctl_list *l, struct ctl *c, const char *name, const st
     arena_init(&l->arena, LIST_MAX);
 }
 
+bool ctl_print(struct slice text)
+{
+    return fwrite(text.p, 1, text.n, stdout) == text.n;
+}
+
 static void add_cell(struct ctl_list *l, struct slice text, uint64_t number)
 {
     struct cell cell = {.text = arena_copy(&l->arena, text), .number = number};
@@ -87,7 +92,7 @@ static void put_json_cell(struct buf *b, const struct ctl_column *column, const 
             buf_put_str(b, "null");
             break;
         }
-        /* fall through */
+        __attribute__((fallthrough));
     default:
         buf_put_char(b, '"');
         utf8_put_json(b, cell->text);
@@ -201,7 +206,7 @@ void ctl_list_free(struct ctl_list *l)
 static int list_finish(struct ctl_list *l, struct buf *b)
 {
     int error = l->error != 0 ? l->error : !buf_ok(b) || !buf_ok(&l->cells) ? -ENOMEM : 0;
-    if (error == 0 && b->n != fwrite(b->p, 1, b->n, stdout))
+    if (error == 0 && !ctl_print(buf_slice(b)))
         error = -EIO;
     buf_done(b);
     buf_done(&l->cells);

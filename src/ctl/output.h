@@ -46,6 +46,8 @@ int ctl_list_print(struct ctl_list *l);
 /* One object's members, for commands that tell about a single thing: "name: value" lines, or one JSON object. Same cells. */
 int ctl_list_print_single(struct ctl_list *l);
 
+/* To standard output, as it is; false when that fails. */
+bool ctl_print(struct slice text);
 /* Appends "12.3M"; exact below 10,000. */
 void ctl_print_bytes(struct buf *b, uint64_t v);
 

@@ -60,7 +60,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     static struct world w;
     struct stream_fake fake[2] = {{.fail_read_at = SIZE_MAX, .fail_write_at = SIZE_MAX}, {.fail_read_at = 0}};
     struct stream *stream;
-    struct smtp_session *s;
+    struct smtp_session *s = NULL;
     uint8_t kind = size > 0 ? data[0] : 0;
     if (size == 0)
         return 0;
