@@ -78,6 +78,16 @@ static bool has_a_label(struct slice s)
     return false;
 }
 
+/* Some A-labels decode to what encodes differently or not at all; they are then nobody's U-label and stay as they are. */
+static bool idn_round_trips(const char *utf8, const char *ascii)
+{
+    char *again = NULL;
+    bool same = idn2_to_ascii_8z(utf8, &again, IDN2_NFC_INPUT | IDN2_NONTRANSITIONAL) == IDN2_OK &&
+                slice_ieq(slice_str(again), slice_str(ascii));
+    idn2_free(again);
+    return same && utf8_valid(slice_str(utf8)) && strlen(utf8) <= SMTP_DOMAIN_MAX;
+}
+
 /* Non-ASCII to A-labels, so that the grammar can be checked, then to U-labels: one form whatever was given (RFC 5891 5). */
 static int domain_idn(struct slice s, struct arena *a, struct slice *ret, struct err *err)
 {
@@ -89,10 +99,8 @@ static int domain_idn(struct slice s, struct arena *a, struct slice *ret, struct
         rc = err_set(err, ERR_SYNTAX, "the domain is not a valid international name (RFC 5891)");
     else if (!smtp_domain_valid(slice_str(ascii), false))
         rc = err_set(err, ERR_SYNTAX, "the domain is not a name");
-    else if (idn2_to_unicode_8z8z(ascii, &utf8, 0) != IDN2_OK)
+    else if (idn2_to_unicode_8z8z(ascii, &utf8, 0) != IDN2_OK || !idn_round_trips(utf8, ascii))
         rc = domain_copy(slice_str(ascii), true, a, ret);
-    else if (strlen(utf8) > SMTP_DOMAIN_MAX)
-        rc = err_set(err, ERR_LIMIT, "the domain is longer than %d octets", SMTP_DOMAIN_MAX);
     else
         rc = domain_copy(slice_str(utf8), true, a, ret);
     idn2_free(ascii);
@@ -328,7 +336,7 @@ void smtp_path_print(struct slice address, struct buf *out)
 {
     size_t at = last_at(address);
     struct slice local = slice_head(address, at);
-    if (dot_string_take(local, true) == local.n) {
+    if (dot_string_take(local, false) == local.n) {
         buf_put_slice(out, address);
         return;
     }

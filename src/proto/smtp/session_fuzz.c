@@ -75,7 +75,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     must(stream_new_fake(&fake[0], &stream) == 0 && smtp_session_new(&p, stream, &s) == 0);
     smtp_session_run(s);
     smtp_session_free(s);
-    must(w.memory == 0 && w.entered == 0 && w.grants == w.used + w.dropped);
+    must(w.memory == 0 && w.entered == 0);
+    must(w.regranted || w.grants == w.used + w.dropped); /* what a restarted store has forgotten is not given back */
     for (size_t i = 0; i < w.n_kept && i < WORLD_KEPT; i++)
         check_content(w.kept[i].body);
     check_replies(buf_slice(&fake[0].output));
