@@ -174,36 +174,45 @@ static int find_deleted(void *arg, const uint8_t *key, size_t key_n, struct slic
     return 1;
 }
 
-static void MAY_YIELD purge_fiber(void *arg)
+static void purge_next(struct job *done);
+
+static int post_purge(struct store *s, struct store_account a)
 {
-    struct store *s = arg;
-    int rc = 0;
-    while (rc == 0 && !s->stopping) {
-        struct store_account a = {0, 0};
-        struct ikey none = {0};
-        struct apply_result r;
-        MDB_txn *t;
-        rc = index_read_begin(s->x, &t);
-        if (rc != 0)
-            break;
-        rc = index_walk(s->x, t, INDEX_ACCOUNTS, &none, &none, find_deleted, &a);
-        index_read_end(s->x, t);
-        if (rc != 0 || a.id == 0)
-            break;
-        rc = run_account(s, JOURNAL_ACCOUNT_PURGE, a, STORE_PURGE_ROWS, SLICE_EMPTY, &r, NULL);
-    }
+    struct job *j;
+    int rc = job_admit(s, true, NULL);
+    if (rc == 0)
+        rc = job_new(s, JOURNAL_ACCOUNT_PURGE, &j);
     if (rc != 0)
-        log_debug("store.purge_stopped", L_STR("reason", err_name(rc)));
-    s->purging = false;
-    if (s->jobs_n == 0)
-        fiber_wake_all(&s->idle);
+        return rc;
+    j->effect.account = (struct j_account){.tenant = a.tenant, .account = a.id, .amount = STORE_PURGE_ROWS, .event = SLICE_EMPTY};
+    j->may_fill = j->want_applied = j->abandoned = true;
+    j->after = purge_next;
+    job_post(j);
+    return 0;
 }
 
+/* No fiber: the chain of jobs ends with the store, however that ends. */
 void store_start_purge(struct store *s)
 {
-    if (s->purging)
+    struct store_account a = {0, 0};
+    struct ikey none = {0};
+    MDB_txn *t;
+    if (s->purging || s->stopping || index_read_begin(s->x, &t) != 0)
         return;
-    s->purging = fiber_start("store purge", purge_fiber, s, NULL) == 0;
+    int rc = index_walk(s->x, t, INDEX_ACCOUNTS, &none, &none, find_deleted, &a);
+    index_read_end(s->x, t);
+    if (rc == 0 && a.id != 0)
+        rc = post_purge(s, a);
+    s->purging = rc == 0 && a.id != 0;
+    if (rc != 0)
+        log_debug("store.purge_put_off", L_STR("reason", err_name(rc)));
+}
+
+static void purge_next(struct job *done)
+{
+    done->s->purging = false;
+    if (!done->failed)
+        store_start_purge(done->s);
 }
 
 /* ---- mailboxes: reading ---- */

@@ -142,6 +142,22 @@ int MAY_YIELD job_run(struct job *j, struct err *err)
     return 0;
 }
 
+static void leave(struct store *s)
+{
+    if (--s->jobs_n == 0)
+        fiber_wake_all(&s->idle);
+}
+
+/* No thread has it any more. */
+static void finish(struct job *j)
+{
+    j->finished = true;
+    leave(j->s);
+    job_settle(j);
+    if (j->after != NULL)
+        j->after(j);
+}
+
 /* Freed when both sides are done with it. */
 static void maybe_free(struct job *j)
 {
@@ -163,12 +179,6 @@ static void wake(struct job *j)
 {
     j->ready = true;
     fiber_wake_all(&j->wait);
-}
-
-static void leave(struct store *s)
-{
-    if (--s->jobs_n == 0)
-        fiber_wake_all(&s->idle);
 }
 
 static void tell_committed(struct store *s, struct job *j)
@@ -195,9 +205,7 @@ static void on_committed(struct store *s, struct job *j)
     wake(j);
     if (j->rc == 0)
         return;
-    leave(s);
-    j->finished = true;
-    job_settle(j);
+    finish(j);
     maybe_free(j);
 }
 
@@ -223,10 +231,8 @@ static void tell_changes(struct store *s, const struct job *j)
 
 static void on_applied(struct store *s, struct job *j)
 {
-    j->finished = true;
     tell_changes(s, j);
-    leave(s);
-    job_settle(j);
+    finish(j);
     wake(j);
     maybe_free(j);
 }

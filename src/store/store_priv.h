@@ -67,6 +67,7 @@ struct job {
     uint64_t *charged;
     size_t n_touched;
     struct fiber_queue wait;
+    void (*after)(struct job *j); /* when it is finished; may be NULL */
     int rc;
     bool want_applied;
     bool posted, ready, finished; /* finished: no thread has it any more */
@@ -217,7 +218,7 @@ int store_account_row(struct store *s, MDB_txn *t, struct store_account a, struc
 int store_mailbox_by_name(struct store *s, MDB_txn *t, struct store_account a, struct slice name, uint32_t *ret);
 /* Unlinks swept segments whose events are acknowledged and whose going is durable in the index. Blocking. */
 int store_unlink_swept(struct store *s, uint64_t *ret_freed);
-/* Removes the rows of deleted accounts, in a fiber of its own. */
+/* Removes the rows of deleted accounts, some with each of a chain of jobs. */
 void store_start_purge(struct store *s);
 
 #endif
