@@ -50,7 +50,7 @@ def wait_for(condition, seconds=10.0, what="condition"):
 class Control:
     """The command line's door, spoken directly: for probes that no command offers."""
 
-    CTL_CONNECT, PROBE = 142, 9
+    CTL_CONNECT, PROBE, ACCOUNT_ADD = 142, 9, 100
 
     def __init__(self, state, role=None):
         self.s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -77,6 +77,10 @@ class Control:
         if status:
             raise RuntimeError("code %d: %s" % (status, body.decode()))
         return body
+
+    def account_add(self, address, password, quota=0):
+        """What `kakitome account add` sends; quicker for thousands."""
+        self.call(self.ACCOUNT_ADD, self.text(address) + self.text(password) + struct.pack("<Q", quota))
 
     def probe(self, what, argument=""):
         body = self.call(self.PROBE, self.text(what) + self.text(argument))
@@ -216,8 +220,10 @@ pop3 {
         return self.ctl_json("status")
 
     def create_accounts(self, password=PASSWORD):
+        control = Control(self.state, "authd")
         for a in self.accounts:
-            self.ctl("account", "add", a, "--password-stdin", input=password + "\n")
+            control.account_add(a, password)
+        control.close()
 
     def pid(self, role, instance=0):
         for p in self.status()["processes"]:
