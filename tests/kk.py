@@ -233,6 +233,8 @@ pop3 {
 
     def kill(self, role, sig=signal.SIGKILL):
         pid = self.pid(role)
+        if pid == 0:
+            raise ProcessLookupError(role + " is down")
         os.kill(pid, sig)
         return pid
 
@@ -265,7 +267,7 @@ pop3 {
         context = ssl.create_default_context(cafile=self.ca())
         return context
 
-    def pop3_client(self, user="alice@example.test", password=PASSWORD, tls=True, timeout=30):
+    def pop3_client(self, user="alice@example.test", password=PASSWORD, tls=True, timeout=30, utf8=False):
         if tls:
             # The certificate is for mail.example.test; the test connects to 127.0.0.1.
             context = self.tls_context()
@@ -273,13 +275,15 @@ pop3 {
             c = poplib.POP3_SSL("127.0.0.1", self.pop3s, context=context, timeout=timeout)
         else:
             c = poplib.POP3("127.0.0.1", self.pop3, timeout=timeout)
+        if utf8:
+            c.utf8()  # without it, header fields with UTF-8 are given downgraded (RFC 6856)
         c.user(user)
         c.pass_(password)
         return c
 
     def fetch(self, user="alice@example.test", delete=False, password=PASSWORD):
         """All messages as bytes with CRLF."""
-        c = self.pop3_client(user, password)
+        c = self.pop3_client(user, password, utf8=True)
         count = len(c.list()[1])
         out = []
         for i in range(1, count + 1):

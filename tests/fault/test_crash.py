@@ -6,7 +6,6 @@ each acknowledged message must be there, whole, for each recipient; a second cop
 import hashlib
 import os
 import random
-import signal
 import socket
 import threading
 import time
@@ -150,7 +149,7 @@ def test_kill_any_role_under_load():
                 time.sleep(rng.uniform(0.1, 0.6))
                 role = rng.choice(KILLABLE)
                 try:
-                    os.kill(kk.pid(role), signal.SIGKILL)
+                    kk.kill(role)
                     kills.append(role)
                 except (ProcessLookupError, KeyError, AssertionError):
                     pass
