@@ -60,7 +60,7 @@ def check_headers_alone(build):
         return "" if p.returncode == 0 else "%s does not compile alone:\n%s" % (header, p.stderr[:600])
 
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        return [r for r in pool.map(one, tracked(r"^src/.*\.h$")) if r]
+        return [r for r in pool.map(one, [h for h in tracked(r"^src/.*\.h$") if "/fake_" not in h]) if r]
 
 
 def functions_of(text):
@@ -83,7 +83,7 @@ def check_sizes(_build):
     problems, lengths = [], []
     for path in tracked(r"^src/.*\.[ch]$"):
         text = text_of(path)
-        if text.count("\n") > FILE_LINES_MAX:
+        if text.count("\n") > FILE_LINES_MAX and not path.endswith("_test.c"):  # tests are tables
             problems.append("%s: %d lines; split it at %d" % (path, text.count("\n"), FILE_LINES_MAX))
         if path.endswith("_test.c"):
             continue
@@ -169,7 +169,8 @@ def check_man_pages(build):
             problems.append("%s does not explain %s of kakitome %s" % (page, option, command))
         if not option and not re.search(r"kakitome[ -]" + re.escape(command), text):
             problems.append("%s does not name kakitome %s" % (page, command))
-    overview = plain("man/kakitome.1")
+    overview, installed = plain("man/kakitome.1"), text_of("man/meson.build")
+    problems += ["man/meson.build does not install " + p for p in tracked(r"^man/.*\.\d$") if os.path.basename(p) not in installed]
     for page in sorted(pages):
         name = os.path.basename(page)[:-2]
         if name not in overview:

@@ -58,7 +58,7 @@ void describe_options_man(struct buf *out)
 {
     buf_put_str(out,
                 ".\\\" Made from the table of options in src/conf/conf.h by tools/documents; changes here are lost.\n"
-                ".TH KAKITOME.CONF 5 \"2026\\-11\\-22\" \"Kakitome\" \"Kakitome\"\n"
+                ".TH KAKITOME.CONF 5 \"2026-11-22\" \"Kakitome\" \"Kakitome\"\n"
                 ".SH NAME\nkakitome.conf \\- configuration of the Kakitome mail service\n"
                 ".SH DESCRIPTION\n"
                 "One file, by default\n.IR /etc/kakitome/kakitome.conf .\n"

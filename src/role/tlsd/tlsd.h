@@ -2,6 +2,7 @@
 #ifndef KK_ROLE_TLSD_TLSD_H
 #define KK_ROLE_TLSD_TLSD_H
 
+#include "io/fiber.h"
 #include "conf/conf.h"
 #include "tls/server.h"
 
