@@ -5,6 +5,9 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include "base/arena.h"
 #include "base/buf.h"
 #include "base/clock.h"
@@ -241,10 +244,61 @@ static void errors_carry_context(void **state)
     assert_int_equal(err_set(NULL, ERR_LIMIT, "nobody listens"), ERR_LIMIT);
 }
 
+/* Few entries that come and go must not make searches longer and longer. */
+static void maps_do_not_fill_up_with_deleted_entries(void **state)
+{
+    (void)state;
+    struct map m;
+    map_init(&m);
+    for (uint64_t i = 0; i < 100000; i++) {
+        assert_int_equal(map_put(&m, MAP_KEY(i), &m, NULL), 0);
+        if (i >= 8) {
+            uint64_t old = i - 8;
+            assert_ptr_equal(map_del(&m, MAP_KEY(old)), &m);
+        }
+        if (i > 16)
+            assert_int_equal(m.count, 8);
+    }
+    assert_true(m.cap <= 64);
+    assert_true(m.filled < m.cap);
+    map_done(&m);
+}
+
+static void random_bytes_differ(void **state)
+{
+    (void)state;
+    enum { N = 2000 };
+    static uint64_t drawn[N];
+    struct map seen;
+    int pipes[2];
+    map_init(&seen);
+    for (size_t i = 0; i < N; i++) {
+        drawn[i] = rand_u64();
+        assert_null(map_get(&seen, MAP_KEY(drawn[i])));
+        assert_int_equal(map_put(&seen, MAP_KEY(drawn[i]), &seen, NULL), 0);
+    }
+    /* Drawn in advance, but never twice: not in a fork's child either. */
+    assert_int_equal(pipe(pipes), 0);
+    pid_t child = fork();
+    uint64_t here = rand_u64(), there = 0;
+    if (child == 0)
+        _exit(write(pipes[1], &here, sizeof(here)) == (ssize_t)sizeof(here) ? 0 : 1);
+    assert_int_equal(read(pipes[0], &there, sizeof(there)), sizeof(there));
+    assert_true(here != there);
+    assert_int_equal(waitpid(child, NULL, 0), child);
+    (void)close(pipes[0]);
+    (void)close(pipes[1]);
+    unsigned char longer[200] = {0}, zero[200] = {0};
+    rand_bytes(longer, sizeof(longer));
+    assert_memory_not_equal(longer, zero, sizeof(zero));
+    map_done(&seen);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(numbers), cmocka_unit_test(buffers_keep_their_maximum), cmocka_unit_test(arenas_with_secrets_are_wiped), cmocka_unit_test(arenas_keep_their_maximum),
+        cmocka_unit_test(numbers), cmocka_unit_test(buffers_keep_their_maximum), cmocka_unit_test(arenas_with_secrets_are_wiped),
+        cmocka_unit_test(maps_do_not_fill_up_with_deleted_entries), cmocka_unit_test(random_bytes_differ), cmocka_unit_test(arenas_keep_their_maximum),
         cmocka_unit_test(addresses_have_one_form), cmocka_unit_test(networks_and_limit_keys), cmocka_unit_test(maps),
         cmocka_unit_test(utf8_is_strict), cmocka_unit_test(ids_sort_by_time_and_parse_back), cmocka_unit_test(secrets),
         cmocka_unit_test(dates), cmocka_unit_test(errors_carry_context),

@@ -147,6 +147,19 @@ int map_put(struct map *m, struct slice key, void *value, void **ret_old)
     return 0;
 }
 
+/* Marks of deleted entries keep a search going. Those at the end of a run are of no use; without this a map of few entries that
+ * come and go would fill up with them. */
+static void forget_marks(struct map *m, size_t i)
+{
+    size_t mask = m->cap - 1;
+    if (m->slots[(i + 1) & mask].key != NULL)
+        return;
+    for (; m->slots[i].key == &deleted_mark; i = (i - 1) & mask) {
+        m->slots[i].key = NULL;
+        m->filled--;
+    }
+}
+
 void *map_del(struct map *m, struct slice key)
 {
     struct map_slot *s = find(m, key, map_siphash13(m->seed, key));
@@ -156,6 +169,7 @@ void *map_del(struct map *m, struct slice key)
     free(s->key);
     *s = (struct map_slot){.key = &deleted_mark};
     m->count--;
+    forget_marks(m, (size_t)(s - m->slots));
     return value;
 }
 
