@@ -31,7 +31,7 @@
 #endif
 
 #define PAGE 4096
-#define KEEP_STACKS 64       /* free stacks whose pages stay resident */
+#define KEEP_STACKS 256      /* free stacks whose pages stay resident */
 #define BREATHE_MS 4         /* how long a fiber may run before fiber_breathe gives way */
 #define TRIM_EVERY_MS 4000   /* how often the unused pages of long-waiting fibers are given back */
 #define PAINT 0xa5
@@ -201,8 +201,10 @@ static void fiber_main(void)
 static void enter_first_time(struct fiber *f)
 {
     static ucontext_t uc; /* only makecontext's frame of it is used; too large for a fiber's caller */
-    if (getcontext(&uc) != 0)
+    static bool filled;   /* with this thread's signal mask, which never changes */
+    if (!filled && getcontext(&uc) != 0)
         abort();
+    filled = true;
     uc.uc_stack.ss_sp = f->stack + PAGE;
     uc.uc_stack.ss_size = FIBER_STACK - PAGE;
     uc.uc_link = NULL;
