@@ -69,7 +69,8 @@ static int open_store(struct role_context *ctx, struct err *err)
     const struct conf *c = ctx->conf;
     struct store_options o = {.dir = ctx->state_dir, .segment_size = (uint64_t)c->store_segment_size, .zstd_level = (int)c->store_zstd_level,
                               .index_map = (uint64_t)c->store_index_map, .reserve = (uint64_t)c->store_reserve,
-                              .keys = stored_key_ops(), .on_event = on_event, .on_alert = on_alert, .on_clock_step = on_clock_step};
+                              .apply_delay_ms = STORED_APPLY_DELAY_MS, .keys = stored_key_ops(),
+                              .on_event = on_event, .on_alert = on_alert, .on_clock_step = on_clock_step};
     stored()->outbox_limit = (uint64_t)c->trail_outbox_limit;
     if (outbox_new(&stored()->outbox) < 0)
         return err_set(err, -ENOMEM, "out of memory for the outbox");

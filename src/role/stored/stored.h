@@ -17,6 +17,7 @@ struct outbox;
 #define STORED_WAIT_MS 10000           /* and how long */
 #define STORED_DENIED_PER_SECOND 100   /* grant.denied events; a broken peer must not fill the trail */
 #define STORED_KEYD_MS 60000           /* how long a key operation waits for keyd, also while it is being restarted */
+#define STORED_APPLY_DELAY_MS 100      /* index pages are written once for all mail of that time; who reads does not wait for it */
 #define STORED_TRAIL_MS 10000          /* how long an act waits until it is in the trail */
 #define STORED_OUTBOX_KEEP 8192        /* events kept in memory for auditd; older ones are read from the store again */
 #define STORED_OUTBOX_BYTES (120 * 1024) /* of events in one answer: within IPC_FRAME_MAX */
