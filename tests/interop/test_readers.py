@@ -1,8 +1,10 @@
 """Mail fetched by programs that we did not write. [R4.2(1)]"""
 import os
+import pathlib
 import poplib
 import shutil
 import subprocess
+import tempfile
 
 import pytest
 
@@ -102,7 +104,16 @@ def test_fetchmail(service, tmp_path):
     assert service.fetch() == []
 
 
-def test_getmail(service, tmp_path):
+@pytest.fixture()
+def plain_user_folder():
+    """A folder of a user who is not root: some programs refuse to work for root."""
+    path = pathlib.Path(tempfile.mkdtemp(prefix="kk-reader-"))
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def test_getmail(service, plain_user_folder):
+    tmp_path = plain_user_folder
     box = maildir(tmp_path / "box")
     rc = tmp_path / "getmailrc"
     rc.write_text("""[retriever]
@@ -118,10 +129,15 @@ path = %s/
 delete = false
 read_all = false
 """ % (service.pop3s, PASSWORD, box))
-    run(need("getmail"), "--getmaildir", str(tmp_path), "--rcfile", str(rc))
+    who = {}
+    if os.geteuid() == 0:
+        for path in [tmp_path, *tmp_path.rglob("*")]:
+            shutil.chown(path, "nobody", "nogroup")
+        who = {"user": "nobody", "group": "nogroup", "extra_groups": [], "env": dict(os.environ, HOME=str(tmp_path))}
+    run(need("getmail"), "--getmaildir", str(tmp_path), "--rcfile", str(rc), **who)
     assert bodies(box) == [0, 1, 2]
     # Unique ids tell it the second time that there is nothing new.
-    run(need("getmail"), "--getmaildir", str(tmp_path), "--rcfile", str(rc))
+    run(need("getmail"), "--getmaildir", str(tmp_path), "--rcfile", str(rc), **who)
     assert bodies(box) == [0, 1, 2]
 
 

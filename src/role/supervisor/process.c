@@ -18,6 +18,7 @@
 #define BACKOFF_MAX_MS 10000
 #define HEALTHY_MS 60000  /* after so long a role's failures are forgotten */
 #define CONTROL_FD 3
+#define DEATHS_MAX 64
 
 /* Order of start: who is needed comes first. Network roles last, so that nothing is accepted that cannot be served. */
 static const struct {
@@ -238,11 +239,35 @@ int processes_boot(struct err *err)
 
 /* ---- restart ---- */
 
-static void event_to_trail(enum event_number number, const void *record)
+/* Deaths are recorded by auditd, which may be what died: they wait here until it serves. */
+static struct {
+    struct ev_process_died event;
+    char name[64];
+    int64_t time_ms;
+} deaths[DEATHS_MAX];
+static size_t n_deaths;
+
+static void record_deaths(void)
 {
-    struct event_head h = {.number = number, .role = ROLE_SUPERVISOR, .time_ms = clock_real_ms()};
-    if (ipc_peer_find(ROLE_AUDITD, 0) != NULL)
-        event_send(&h, record);
+    const struct process *auditd = process_find(ROLE_AUDITD, 0);
+    if (auditd == NULL || auditd->state != PROCESS_SERVING)
+        return;
+    for (size_t i = 0; i < n_deaths; i++) {
+        struct event_head h = {.number = EV_process_died, .role = ROLE_SUPERVISOR, .time_ms = deaths[i].time_ms};
+        event_send(&h, &deaths[i].event);
+    }
+    n_deaths = 0;
+}
+
+static void add_death(const char *name, int status, uint64_t restarts)
+{
+    /* Past the maximum the last place is used again: the log has them all. */
+    size_t i = n_deaths < DEATHS_MAX ? n_deaths++ : DEATHS_MAX - 1;
+    (void)snprintf(deaths[i].name, sizeof(deaths[i].name), "%s", name);
+    deaths[i].time_ms = clock_real_ms();
+    deaths[i].event = (struct ev_process_died){.process = slice_str(deaths[i].name), .status = (uint64_t)(unsigned)status,
+                                               .restarts = restarts};
+    record_deaths();
 }
 
 static int64_t backoff(const struct process *p)
@@ -266,6 +291,7 @@ static void restart(void *arg)
     if (rc == 0) {
         log_warning("process.restarted", L_STR("role", role_name(p->role)), L_INT("instance", p->instance), L_INT("pid", p->pid),
                     L_INT("ms", clock_mono_ms() - p->started_at));
+        record_deaths();
         fiber_wake_all(&sv.changed);
         return;
     }
@@ -292,8 +318,7 @@ static void died(struct process *p, int status)
     p->failures++;
     log_alert("process.died", L_STR("process", name), L_INT("signal", WIFSIGNALED(status) ? WTERMSIG(status) : 0),
               L_INT("exit", WIFEXITED(status) ? WEXITSTATUS(status) : 0), L_INT("failures", p->failures));
-    struct ev_process_died e = {.process = slice_str(name), .status = (uint64_t)(unsigned)status, .restarts = p->restarts};
-    event_to_trail(EV_process_died, &e);
+    add_death(name, status, p->restarts);
     if (sv.booted && fiber_start("restart", restart, p, NULL) != 0)
         log_error("process.restart_failed", L_STR("process", name));
 }
