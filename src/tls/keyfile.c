@@ -206,6 +206,9 @@ int tls_key_load(int dir, const char *path, struct tls_key **ret, struct err *er
     struct buf text;
     struct stat st;
     int fd = openat(dir, path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    if (fd < 0 && errno == EACCES)
+        return err_set(err, -EACCES, "%s: keyd (user id %u) may not read it: chown root:%u, chmod 640", path,
+                       (unsigned)geteuid(), (unsigned)geteuid());
     if (fd < 0)
         return err_errno(err, "%s", path);
     if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) {

@@ -116,7 +116,7 @@ static int MAY_YIELD handshake(const struct m_tls_accept *q, int raw, int64_t de
     rc = ssl != NULL ? tls_handshake(ssl, raw, q->conn, deadline, err) : err_set(err, -EINVAL, "no such protocol, or no memory");
     tls_server_unref(server);
     if (rc != 0) {
-        log_info("tlsd.handshake_failed", L_ID("conn", q->conn), L_SLICE("peer", q->peer_ip), L_SLICE("proto", q->proto),
+        log_debug("tlsd.handshake_failed", L_ID("conn", q->conn), L_SLICE("peer", q->peer_ip), L_SLICE("proto", q->proto),
                  L_STR("reason", err != NULL ? err->text : ""));
         SSL_free(ssl);
         return rc;
