@@ -98,8 +98,9 @@ static void check_certificate(struct checking *k, const char *path)
         tell(k, true, CONF_O_tls_certificates, "cannot read %s: %s", path, err_name(-code));
         return;
     }
-    if ((st.st_mode & 0077) != 0)
-        tell(k, false, CONF_O_tls_certificates, "%s holds a private key and can be read by others (mode %04o): chmod 600", path,
+    /* Group reading is how keyd, with a user id of its own, comes to the file when it belongs to root. */
+    if ((st.st_mode & S_IROTH) != 0)
+        tell(k, true, CONF_O_tls_certificates, "%s holds a private key and everybody may read it (mode %04o): chmod o-r", path,
              (unsigned)(st.st_mode & 07777));
     check_pem(k, path, bio);
     BIO_free(bio);

@@ -17,14 +17,16 @@
 
 #define UNWRAP_BURST 20000
 #define UNWRAP_PER_SECOND 200
+#define RETIRED_MS 5000 /* beyond the longest handshake */
 #define REPORT_EVERY_MS 60000
 #define KEY_LIST_BYTES (96 * 1024) /* of one reply; IPC_FRAME_MAX is twice that */
 
 static struct {
     struct keyd_keys keys;
+    struct keyd_keys retired; /* replaced by a reload: handshakes that began before it still end with them */
     struct keyd_tickets tickets;
     struct rest_master *master;
-    struct timer rotation, report;
+    struct timer rotation, report, retirement;
     int64_t unwrap_tokens, unwrap_at; /* a token bucket */
     uint64_t unwraps, signatures, refusals; /* since the last report */
     bool serving; /* requests that come before are asked to come again */
@@ -83,6 +85,8 @@ static int on_key_sign(struct ipc_request *rq, void *request, void *reply, struc
     if (ready(err) != 0)
         return -EBUSY;
     const struct tls_key *key = keyd_keys_find(&keyd.keys, q->key_id);
+    if (key == NULL)
+        key = keyd_keys_find(&keyd.retired, q->key_id);
     if (key == NULL)
         return err_set(err, ERR_GONE, "no such key (replaced?)");
     uint8_t *sig = arena_alloc(rq->arena, TLS_SIGNATURE_MAX);
@@ -230,6 +234,12 @@ static int start(struct role_context *ctx, struct err *err)
     return 0;
 }
 
+static void on_retirement(struct timer *t)
+{
+    (void)t;
+    keyd_keys_free(&keyd.retired);
+}
+
 /* New files, or the same files with new content. When one of them is wrong, all stays as it was. */
 static int reload(struct role_context *ctx, const struct conf *conf, struct err *err)
 {
@@ -237,8 +247,10 @@ static int reload(struct role_context *ctx, const struct conf *conf, struct err 
     int rc = keyd_keys_load(&fresh, ctx->state_dir, conf, err);
     if (rc != 0)
         return rc;
-    keyd_keys_free(&keyd.keys);
+    keyd_keys_free(&keyd.retired);
+    keyd.retired = keyd.keys;
     keyd.keys = fresh;
+    timer_set(&keyd.retirement, clock_deadline(conf->tls_handshake_timeout + RETIRED_MS), on_retirement, NULL);
     log_keys();
     tell_tlsd();
     return 0;
@@ -250,6 +262,7 @@ static void stop(struct role_context *ctx, int64_t deadline)
     (void)deadline; /* every request is answered without a wait */
     timer_cancel(&keyd.rotation);
     timer_cancel(&keyd.report);
+    timer_cancel(&keyd.retirement);
     secret_wipe(&keyd.tickets, sizeof(keyd.tickets));
 }
 
