@@ -21,6 +21,8 @@ struct stream {
     size_t fake_before; /* bytes of the inputs before the present one */
     char *in; /* NULL when nothing is buffered */
     size_t in_from, in_to, in_cap;
+    size_t in_high; /* no octet of the buffer was used from here on */
+    bool eager;     /* the last read filled what it was given: more is coming than fits */
     struct buf out;
     size_t out_from; /* already sent */
     int64_t deadline;
@@ -68,11 +70,11 @@ int stream_new_fake(struct stream_fake *fake, struct stream **ret)
 static void drop_input(struct stream *s)
 {
     if (s->in != NULL) {
-        secret_wipe(s->in, s->in_to);
+        secret_wipe(s->in, s->in_high);
         free(s->in);
     }
     s->in = NULL;
-    s->in_from = s->in_to = s->in_cap = 0;
+    s->in_from = s->in_to = s->in_cap = s->in_high = 0;
 }
 
 static ssize_t raw_write(struct stream *s, const char *p, size_t n)
@@ -177,7 +179,7 @@ int stream_unread(struct stream *s, struct slice b)
     size_t n = b.n + have.n;
     drop_input(s);
     s->in = p;
-    s->in_to = n;
+    s->in_to = s->in_high = n;
     s->in_cap = cap;
     return 0;
 }
@@ -199,20 +201,23 @@ static int raw_read(struct stream *s, char *p, size_t n, size_t *ret_got)
     return 0;
 }
 
+/* Who sends much is read in large pieces. */
 static int make_room(struct stream *s)
 {
-    size_t have = s->in_to - s->in_from;
+    size_t have = s->in_to - s->in_from, chunk = s->eager ? STREAM_IN_MAX : READ_CHUNK;
     if (have >= STREAM_IN_MAX)
         return ERR_LIMIT;
-    if (s->in != NULL && s->in_cap - s->in_to >= 2048)
-        return 0;
-    size_t cap = have + READ_CHUNK > STREAM_IN_MAX ? STREAM_IN_MAX : have + READ_CHUNK;
+    size_t cap = have + chunk > STREAM_IN_MAX ? STREAM_IN_MAX : have + chunk;
     if (s->in != NULL && s->in_cap >= cap && s->in_from > 0) {
         memmove(s->in, s->in + s->in_from, have);
         s->in_from = 0;
         s->in_to = have;
         return 0;
     }
+    if (s->in != NULL && s->in_cap - s->in_to >= 2048 && !s->eager)
+        return 0;
+    if (s->in != NULL && s->in_cap - s->in_to >= cap - have)
+        return 0;
     char *p = malloc(cap);
     if (p == NULL)
         return -ENOMEM;
@@ -220,9 +225,17 @@ static int make_room(struct stream *s)
         memcpy(p, s->in + s->in_from, have);
     drop_input(s);
     s->in = p;
-    s->in_to = have;
+    s->in_to = s->in_high = have;
     s->in_cap = cap;
     return 0;
+}
+
+static void took(struct stream *s, size_t got)
+{
+    s->eager = got == s->in_cap - s->in_to;
+    s->in_to += got;
+    if (s->in_to > s->in_high)
+        s->in_high = s->in_to;
 }
 
 int stream_fill(struct stream *s)
@@ -236,7 +249,7 @@ int stream_fill(struct stream *s)
             return rc;
         rc = raw_read(s, s->in + s->in_to, s->in_cap - s->in_to, &got);
         if (rc == 0) {
-            s->in_to += got;
+            took(s, got);
             return 0;
         }
         if (rc == -EAGAIN) {

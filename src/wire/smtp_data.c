@@ -7,33 +7,41 @@
 
 #define BLOCK 64
 
-/* Bit i says what octet i of a block is. */
-struct masks {
-    uint64_t cr, lf, nul, dot;
+/* Bit i says whether octet i of a block is c. */
+#ifdef __SSE2__
+struct block {
+    __m128i v[4];
 };
 
-#ifdef __SSE2__
-static void masks_of(const char *p, struct masks *m)
+static inline void block_load(struct block *b, const char *p)
 {
-    *m = (struct masks){0};
-    for (int i = 0; i < BLOCK; i += 16) {
-        __m128i v = _mm_loadu_si128((const __m128i *)(const void *)(p + i));
-        m->cr |= (uint64_t)(unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(v, _mm_set1_epi8('\r'))) << i;
-        m->lf |= (uint64_t)(unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(v, _mm_set1_epi8('\n'))) << i;
-        m->nul |= (uint64_t)(unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(v, _mm_setzero_si128())) << i;
-        m->dot |= (uint64_t)(unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(v, _mm_set1_epi8('.'))) << i;
-    }
+    for (int i = 0; i < 4; i++)
+        b->v[i] = _mm_loadu_si128((const __m128i *)(const void *)(p + 16 * i));
+}
+
+static inline uint64_t block_mask(const struct block *b, char c)
+{
+    __m128i want = _mm_set1_epi8(c);
+    uint64_t m0 = (unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(b->v[0], want)), m1 = (unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(b->v[1], want));
+    uint64_t m2 = (unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(b->v[2], want)), m3 = (unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(b->v[3], want));
+    return m0 | m1 << 16 | m2 << 32 | m3 << 48;
 }
 #else
-static void masks_of(const char *p, struct masks *m)
+struct block {
+    const char *p;
+};
+
+static inline void block_load(struct block *b, const char *p)
 {
-    *m = (struct masks){0};
-    for (int i = 0; i < BLOCK; i++) {
-        m->cr |= (uint64_t)(p[i] == '\r') << i;
-        m->lf |= (uint64_t)(p[i] == '\n') << i;
-        m->nul |= (uint64_t)(p[i] == '\0') << i;
-        m->dot |= (uint64_t)(p[i] == '.') << i;
-    }
+    b->p = p;
+}
+
+static inline uint64_t block_mask(const struct block *b, char c)
+{
+    uint64_t m = 0;
+    for (int i = 0; i < BLOCK; i++)
+        m |= (uint64_t)(b->p[i] == c) << i;
+    return m;
 }
 #endif
 
@@ -96,7 +104,7 @@ static void flawed_rest(struct smtp_data *d, struct slice *in)
 /* --- clean content --- */
 
 /* Follows the length of lines through a block; `lf` are the ends of lines in it. */
-static void line_follow(struct smtp_data *d, uint64_t lf, size_t n)
+static inline void line_follow(struct smtp_data *d, uint64_t lf, size_t n)
 {
     if (lf == 0) {
         d->line += n;
@@ -110,34 +118,37 @@ static void line_follow(struct smtp_data *d, uint64_t lf, size_t n)
         d->flaws |= SMTP_DATA_LONG_LINE;
 }
 
-static uint64_t low_bits(size_t n)
+static inline uint64_t low_bits(size_t n)
 {
     return n >= 64 ? UINT64_MAX : ((uint64_t)1 << n) - 1;
 }
 
 /* How many of the n octets at p (at most BLOCK) are clean content and hold no dot at the start of a line. States MID and CR, or
  * LINE_START when p[0] is no such dot; the new state is set. */
-static size_t block_clean(struct smtp_data *d, const char *p, size_t n)
+static inline size_t block_clean(struct smtp_data *d, const char *p, size_t n)
 {
     char padded[BLOCK];
-    struct masks m;
+    struct block b;
     if (n < BLOCK) {
         memset(padded, 'x', sizeof(padded));
         memcpy(padded, p, n);
         p = padded;
     }
-    masks_of(p, &m);
-    uint64_t after_cr = m.cr << 1 | (d->state == SMTP_DATA_CR);
-    uint64_t after_lf = m.lf << 1 | (d->state == SMTP_DATA_LINE_START);
+    block_load(&b, p);
+    uint64_t cr = block_mask(&b, '\r'), lf = block_mask(&b, '\n');
+    uint64_t after_cr = cr << 1 | (d->state == SMTP_DATA_CR);
+    uint64_t after_lf = lf << 1 | (d->state == SMTP_DATA_LINE_START);
     /* An octet behind CR that is no LF, an LF that is not behind CR, a NUL; and where a run must end. */
-    uint64_t stop = (m.lf ^ after_cr) | m.nul | (d->dots ? m.dot & after_lf : 0);
+    uint64_t stop = (lf ^ after_cr) | block_mask(&b, '\0');
+    if (after_lf != 0 && d->dots)
+        stop |= block_mask(&b, '.') & after_lf;
     stop &= low_bits(n);
     size_t clean = stop == 0 ? n : (size_t)__builtin_ctzll(stop);
     if (clean == 0)
         return 0;
-    line_follow(d, m.lf & low_bits(clean), clean);
+    line_follow(d, lf & low_bits(clean), clean);
     uint64_t last = (uint64_t)1 << (clean - 1);
-    d->state = (m.cr & last) != 0 ? SMTP_DATA_CR : (m.lf & last) != 0 ? SMTP_DATA_LINE_START : SMTP_DATA_MID;
+    d->state = (cr & last) != 0 ? SMTP_DATA_CR : (lf & last) != 0 ? SMTP_DATA_LINE_START : SMTP_DATA_MID;
     return clean;
 }
 
