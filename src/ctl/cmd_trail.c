@@ -84,9 +84,14 @@ static void print_line(struct slice line)
 {
     struct buf b;
     json_t *o = json_loadb(line.p, line.n, 0, NULL);
-    if (o == NULL)
-        return;
     buf_init(&b, 1 << 20);
+    if (o == NULL) { /* not as we write it: as it stands, harmless */
+        utf8_put_json(&b, line);
+        buf_put_char(&b, '\n');
+        (void)fwrite(b.p, 1, b.n, stdout);
+        buf_done(&b);
+        return;
+    }
     buf_printf(&b, "%s  %-20s", text_of(o, "time"), text_of(o, "event"));
     put_fields(&b, o, true);
     buf_put_char(&b, '\n');

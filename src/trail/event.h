@@ -102,7 +102,7 @@ RECORD_DECLARE(ev_rcpt);
 #define RECORD_ev_events_lost(F, S) F(S, U64, count, 0) F(S, STR, process, 64)
 
 /* The first line of a file of the trail: the file before it, and the last event of each source (trail/files.h). */
-#define RECORD_ev_trail_source(F, S) F(S, STR, source, 16) F(S, U64, epoch, 0) F(S, U64, sequence, 0)
+#define RECORD_ev_trail_source(F, S) F(S, STR, source, 16) F(S, STR, epoch, 16) F(S, U64, sequence, 0)
 RECORD_DECLARE(ev_trail_source);
 #define RECORD_ev_trail_begun(F, S) F(S, U64, file, 0) F(S, U64, previous, 0) F(S, LIST, sources, 8, ev_trail_source)
 

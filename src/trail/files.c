@@ -90,17 +90,26 @@ bool trail_sources_put(struct trail_sources *s, const struct trail_origin *o)
     return true;
 }
 
-/* The list in a trail.begun line: ..."sources":[{"source":"stored","epoch":9,"sequence":4},...]...; unreadable: ignored. */
+/* The value behind "name": in an item of the list, up to its comma or brace, without quotation marks. */
+static struct slice item_value(struct slice *s)
+{
+    (void)slice_cut(s, ':');
+    struct slice v = slice_head(*s, slice_find(*s, '}'));
+    v = slice_head(v, slice_find(v, ','));
+    *s = slice_from(*s, v.n + 1);
+    return v.n >= 2 && v.p[0] == '"' ? slice_of(v.p + 1, v.n - 2) : v;
+}
+
+/* The list in a trail.begun line: "sources":[{"source":"stored","epoch":"...","sequence":4},...]; what cannot be read is passed over. */
 static void read_begun(struct slice line, struct trail_sources *sources)
 {
-    static const struct slice mark = {"{\"source\":\"", 11};
+    static const struct slice mark = {"{\"source\":", 10};
     for (size_t i = 0; i + mark.n <= line.n; i++) {
         if (memcmp(line.p + i, mark.p, mark.n) != 0)
             continue;
         struct trail_origin o = {.source = ""};
-        struct slice s = slice_from(line, i + mark.n), name = slice_cut(&s, '"');
-        struct slice epoch = (slice_cut(&s, ':'), slice_cut(&s, ',')), sequence = (slice_cut(&s, ':'), slice_cut(&s, '}'));
-        if (name.n == 0 || name.n >= sizeof(o.source) || !slice_to_u64(epoch, &o.epoch) || !slice_to_u64(sequence, &o.sequence))
+        struct slice s = slice_from(line, i), name = item_value(&s), epoch = item_value(&s), sequence = item_value(&s);
+        if (name.n == 0 || name.n >= sizeof(o.source) || !trail_epoch_parse(epoch, &o.epoch) || !slice_to_u64(sequence, &o.sequence))
             continue;
         memcpy(o.source, name.p, name.n);
         (void)trail_sources_put(sources, &o);

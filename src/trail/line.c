@@ -73,6 +73,26 @@ bool trail_time_parse(struct slice text, int64_t *ret_ms)
     return true;
 }
 
+void trail_epoch_print(uint64_t epoch, char out[TRAIL_EPOCH_SIZE])
+{
+    (void)snprintf(out, TRAIL_EPOCH_SIZE, "%016llx", (unsigned long long)epoch);
+}
+
+bool trail_epoch_parse(struct slice text, uint64_t *ret)
+{
+    uint64_t v = 0;
+    if (text.n != TRAIL_EPOCH_SIZE - 1)
+        return false;
+    for (size_t i = 0; i < text.n; i++) {
+        char c = text.p[i];
+        if (!ascii_is_digit(c) && (c < 'a' || c > 'f'))
+            return false;
+        v = v << 4 | (uint64_t)(ascii_is_digit(c) ? c - '0' : c - 'a' + 10);
+    }
+    *ret = v;
+    return true;
+}
+
 static size_t find_last(struct slice s, struct slice what)
 {
     for (size_t i = s.n; i >= what.n; i--)
@@ -93,10 +113,10 @@ static bool parse_origin(struct slice line, struct trail_origin *ret)
         return true;
     struct trail_origin o = {.source = ""};
     struct slice s = slice_from(tail, at + ORIGIN_MARK.n), name = slice_cut(&s, '"');
-    if (!cut_prefix(&s, SLICE(",\"source_epoch\":")))
+    if (!cut_prefix(&s, SLICE(",\"source_epoch\":\"")))
         return true; /* a field of an event that happens to be called so */
-    if (name.n == 0 || name.n >= sizeof(o.source) || !take_number(&s, &o.epoch) || !cut_prefix(&s, SLICE(",\"source_seq\":")) ||
-        !take_number(&s, &o.sequence) || !slice_eq(s, SLICE("}")))
+    if (name.n == 0 || name.n >= sizeof(o.source) || !trail_epoch_parse(slice_cut(&s, '"'), &o.epoch) ||
+        !cut_prefix(&s, SLICE(",\"source_seq\":")) || !take_number(&s, &o.sequence) || !slice_eq(s, SLICE("}")))
         return false;
     memcpy(o.source, name.p, name.n);
     *ret = o;
@@ -126,7 +146,9 @@ void trail_line_add_origin(struct buf *line, const struct trail_origin *o)
 {
     if (!buf_ok(line) || line->n == 0)
         return;
+    char epoch[TRAIL_EPOCH_SIZE];
+    trail_epoch_print(o->epoch, epoch);
     line->n--;
-    buf_printf(line, ",\"source\":\"%s\",\"source_epoch\":%llu,\"source_seq\":%llu}", o->source, (unsigned long long)o->epoch,
+    buf_printf(line, ",\"source\":\"%s\",\"source_epoch\":\"%s\",\"source_seq\":%llu}", o->source, epoch,
                (unsigned long long)o->sequence);
 }

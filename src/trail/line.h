@@ -1,7 +1,8 @@
 /* line.h: one line of the audit trail, as it stands in a file:
  *
- *     {"seq":17,"time":"2026-11-22T02:44:36.123Z","event":"smtp.received","role":"smtpd",...,"source":"stored","source_epoch":9,"source_seq":4}
+ *     {"seq":17,"time":"2026-11-22T02:44:36.123Z","event":"smtp.received","role":"smtpd",...,"source":"stored","source_epoch":"00000000000000a9","source_seq":4}
  *
+ * Epochs are random 64-bit numbers, written as 16 hexadecimal digits, because many JSON readers know no such integers.
  * The head is of fixed shape and the source, when there is one, stands at the very end, so that recovery reads both without a JSON parser. A
  * value cannot imitate either: quotation marks inside strings are escaped. Lines hold no control bytes. */
 #ifndef KK_TRAIL_LINE_H
@@ -27,6 +28,9 @@ struct trail_line {
 
 /* line: without its end. False for what is no line of ours. */
 bool trail_line_parse(struct slice line, struct trail_line *ret);
+#define TRAIL_EPOCH_SIZE 17
+void trail_epoch_print(uint64_t epoch, char out[TRAIL_EPOCH_SIZE]);
+bool trail_epoch_parse(struct slice text, uint64_t *ret);
 /* Puts the origin in front of the line's last "}". */
 void trail_line_add_origin(struct buf *line, const struct trail_origin *o);
 

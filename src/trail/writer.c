@@ -358,10 +358,12 @@ static int begin_file_if_due(struct trail_writer *w, int64_t now)
     if (w->pending.n != 0 || (f->number != 0 && !w->must_begin && w->next.size < w->options.file_size && f->day / 100 == day_of(now) / 100))
         return 0;
     struct ev_trail_source sources[TRAIL_SOURCES_MAX];
+    char epochs[TRAIL_SOURCES_MAX][TRAIL_EPOCH_SIZE];
     struct ev_trail_begun e = {.file = f->number + 1, .previous = f->number, .sources = {w->next.sources.n, sources}};
     for (size_t i = 0; i < w->next.sources.n; i++) {
         const struct trail_origin *o = &w->next.sources.last[i];
-        sources[i] = (struct ev_trail_source){slice_str(o->source), o->epoch, o->sequence};
+        trail_epoch_print(o->epoch, epochs[i]);
+        sources[i] = (struct ev_trail_source){slice_str(o->source), slice_str(epochs[i]), o->sequence};
     }
     struct state before = w->next;
     w->next.file = (struct trail_file){.number = f->number + 1, .day = day_of(now)};
