@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from kk import Service, body_after_trace, wait_for
+from kk import ROOT, Service, body_after_trace, wait_for
 
 BODY = "Subject: =?UTF-8?B?5pu455WZ?=\r\nFrom: Sender <sender@example.org>\r\nTo: alice@example.test\r\n\r\nこんにちは\r\n.leading dot\r\n"
 
@@ -157,9 +157,7 @@ def test_postfix_delivers_to_us(service):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="Exim's spool wants its own user")
 def test_exim_delivers_to_us(service):
-    exim = shutil.which("exim4") or "/opt/exim4/usr/sbin/exim4"
-    unpacked = os.environ.get("KK_EXIM", "")
-    exim = unpacked or exim
+    exim = shutil.which("exim4") or os.path.join(ROOT, "build-peers", "exim", "usr", "sbin", "exim4")
     if not os.path.exists(exim):
         pytest.skip("exim4 is not unpacked (it conflicts with Postfix as a package)")
     folder = tempfile.mkdtemp(prefix="kk-exim-")
@@ -167,6 +165,7 @@ def test_exim_delivers_to_us(service):
     conf = os.path.join(folder, "conf")
     with open(conf, "w") as f:
         f.write(textwrap.dedent("""
+            exim_path = %s
             exim_user = nobody
             exim_group = nogroup
             spool_directory = %s/spool
@@ -187,7 +186,7 @@ def test_exim_delivers_to_us(service):
               hosts_try_fastopen =
               allow_localhost
               tls_tempfail_tryclear
-        """ % (folder, folder, service.smtp)))
+        """ % (exim, folder, folder, service.smtp)))
     os.mkdir(os.path.join(folder, "spool"))
     shutil.chown(os.path.join(folder, "spool"), "nobody", "nogroup")
     os.chmod(conf, 0o644)
