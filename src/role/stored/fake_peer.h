@@ -1,7 +1,14 @@
 /* fake_peer.h: for tests: the other end of a socket to the role under test, in the same process. It speaks frames by hand (ipc.h),
- * because a process has one ipc state and here that is the role's. Include after cmocka.h. */
+ * because a process has one ipc state and here that is the role's. */
 #ifndef KK_ROLE_STORED_FAKE_PEER_H
 #define KK_ROLE_STORED_FAKE_PEER_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
 
 #include <string.h>
 #include <sys/socket.h>

@@ -29,6 +29,7 @@ static atomic_long countdown; /* the allocation that fails is the countdown'th; 
 static atomic_bool in_loop;   /* of the loop's thread only the product's part counts, not the fakes' */
 static pthread_t loop_thread;
 
+#if OWN_MALLOC
 static bool fails_now(void)
 {
     if (atomic_load(&countdown) <= 0 || (!atomic_load(&in_loop) && pthread_equal(pthread_self(), loop_thread)))
@@ -36,7 +37,6 @@ static bool fails_now(void)
     return atomic_fetch_sub(&countdown, 1) == 1;
 }
 
-#if OWN_MALLOC
 extern void *__libc_malloc(size_t n);
 extern void *__libc_calloc(size_t n, size_t size);
 extern void *__libc_realloc(void *p, size_t n);

@@ -1,4 +1,4 @@
-/* stored_fixture.h: for tests: stored with the real store in a temporary directory, and its peers. Include after cmocka.h. */
+/* stored_fixture.h: for tests: stored with the real store in a temporary directory, and its peers. */
 #ifndef KK_ROLE_STORED_STORED_FIXTURE_H
 #define KK_ROLE_STORED_STORED_FIXTURE_H
 
