@@ -256,6 +256,8 @@ int stream_fill(struct stream *s)
             if (s->in_from == s->in_to)
                 drop_input(s);
             rc = stream_flush(s);
+            buf_done(&s->out); /* an idle session keeps no buffer */
+            s->out_from = 0;
             if (rc == 0)
                 rc = fiber_fd_wait_in(s->ready, s->deadline);
             if (rc == 0)
@@ -323,12 +325,13 @@ int stream_read_some(struct stream *s, size_t max, struct slice *ret)
     return 0;
 }
 
-int stream_flush(struct stream *s)
+/* Sends all of it, waiting as needed; *from is how much of it is sent. */
+static int write_all(struct stream *s, const char *p, size_t n, size_t *from)
 {
-    while (s->failed == 0 && s->out_from < s->out.n) {
-        ssize_t done = raw_write(s, s->out.p + s->out_from, s->out.n - s->out_from);
+    while (s->failed == 0 && *from < n) {
+        ssize_t done = raw_write(s, p + *from, n - *from);
         if (done >= 0) {
-            s->out_from += (size_t)done;
+            *from += (size_t)done;
         } else if (errno == EAGAIN) {
             int rc = wait_out(s);
             if (rc != 0)
@@ -337,10 +340,19 @@ int stream_flush(struct stream *s)
             s->failed = -errno;
         }
     }
-    /* An idle session keeps no buffer. */
+    return s->failed;
+}
+
+int stream_flush(struct stream *s)
+{
+    (void)write_all(s, s->out.p, s->out.n, &s->out_from);
+    /* Kept for what comes next, unless it is large; a session that goes idle gives it back (stream_fill). */
     if (s->out_from == s->out.n && s->out.p != NULL) {
-        buf_done(&s->out);
         s->out_from = 0;
+        if (s->out.cap > 4 * STREAM_OUT_HIGH)
+            buf_done_secret(&s->out);
+        else
+            buf_reset(&s->out);
     }
     return s->failed;
 }
@@ -356,6 +368,10 @@ static int after_put(struct stream *s)
 
 int stream_write(struct stream *s, const void *p, size_t n)
 {
+    size_t from = 0;
+    /* Much at once goes out from where it lies. */
+    if (n >= STREAM_OUT_HIGH)
+        return stream_flush(s) == 0 ? write_all(s, p, n, &from) : s->failed;
     if (s->failed == 0)
         buf_put(&s->out, p, n);
     return after_put(s);

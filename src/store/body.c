@@ -23,6 +23,7 @@ struct body_reader {
     ZSTD_DCtx *zstd;
     char *stored, *plain;
     size_t stored_cap, plain_cap;
+    size_t stored_used, plain_used; /* how far there is something to wipe */
     uint8_t key[SEAL_KEY];
 };
 
@@ -59,28 +60,47 @@ int body_frame_decode(const uint8_t in[BODY_FRAME_HEADER], struct body_frame *re
     return 0;
 }
 
-int body_reader_new(int fd, uint64_t offset, uint64_t stored_size, uint64_t body_size, uint8_t codec, const uint8_t key[32],
-                    struct body_reader **ret)
+int body_reader_reuse(struct body_reader *r, int fd, uint64_t offset, uint64_t stored_size, uint64_t body_size, uint8_t codec,
+                      const uint8_t key[32])
 {
     if (codec != BODY_FRAMED)
         return ERR_VERSION;
     if (stored_size < BODY_FRAME_HEADER + BODY_TAG || offset > INT64_MAX || stored_size > INT64_MAX - offset)
         return ERR_CORRUPT;
-    struct body_reader *r = calloc(1, sizeof(*r));
-    if (r == NULL)
-        return -ENOMEM;
+    body_reader_rewind(r);
     r->fd = fd;
     r->start = offset;
     r->stored_size = stored_size;
     r->body_size = body_size;
     memcpy(r->key, key, SEAL_KEY);
-    r->zstd = ZSTD_createDCtx();
-    if (r->zstd == NULL || seal_new(&r->seal) != 0) {
-        body_reader_free(r);
-        return -ENOMEM;
-    }
-    *ret = r;
     return 0;
+}
+
+int body_reader_new(int fd, uint64_t offset, uint64_t stored_size, uint64_t body_size, uint8_t codec, const uint8_t key[32],
+                    struct body_reader **ret)
+{
+    struct body_reader *r = calloc(1, sizeof(*r));
+    if (r == NULL)
+        return -ENOMEM;
+    int rc = body_reader_reuse(r, fd, offset, stored_size, body_size, codec, key);
+    if (rc == 0 && ((r->zstd = ZSTD_createDCtx()) == NULL || seal_new(&r->seal) != 0))
+        rc = -ENOMEM;
+    if (rc != 0)
+        body_reader_free(r);
+    else
+        *ret = r;
+    return rc;
+}
+
+void body_reader_wipe(struct body_reader *r)
+{
+    if (r->stored != NULL)
+        secret_wipe(r->stored, r->stored_used);
+    if (r->plain != NULL)
+        secret_wipe(r->plain, r->plain_used);
+    r->stored_used = r->plain_used = 0;
+    secret_wipe(r->key, sizeof(r->key));
+    r->failed = -EBADF;
 }
 
 void body_reader_free(struct body_reader *r)
@@ -89,13 +109,9 @@ void body_reader_free(struct body_reader *r)
         return;
     seal_free(r->seal);
     (void)ZSTD_freeDCtx(r->zstd);
-    if (r->stored != NULL)
-        secret_wipe(r->stored, r->stored_cap);
-    if (r->plain != NULL)
-        secret_wipe(r->plain, r->plain_cap);
+    body_reader_wipe(r);
     free(r->stored);
     free(r->plain);
-    secret_wipe(r->key, sizeof(r->key));
     free(r);
 }
 
@@ -106,22 +122,28 @@ void body_reader_rewind(struct body_reader *r)
     r->failed = 0;
 }
 
-static int grow(char **p, size_t *cap, size_t n)
+/* What was there is not kept: realloc would leave a copy behind. */
+static int grow(char **p, size_t *cap, size_t *used, size_t n)
 {
-    if (n <= *cap)
-        return 0;
-    char *bigger = realloc(*p, n);
-    if (bigger == NULL)
-        return -ENOMEM;
-    *p = bigger;
-    *cap = n;
+    if (n > *cap) {
+        char *bigger = malloc(n);
+        if (bigger == NULL)
+            return -ENOMEM;
+        if (*p != NULL)
+            secret_wipe(*p, *used);
+        free(*p);
+        *p = bigger;
+        *cap = n;
+        *used = 0;
+    }
+    if (n > *used)
+        *used = n;
     return 0;
 }
 
-/* The frame's stored octets and tag are in r->stored. */
-static int unpack(struct body_reader *r, const struct body_frame *f, const uint8_t *header, struct slice *ret)
+/* in: the frame's stored octets with the tag behind them, to be decrypted in place. */
+static int unpack(struct body_reader *r, const struct body_frame *f, const char *header, char *in, struct slice *ret)
 {
-    char *in = r->stored;
     int rc = seal_decrypt(r->seal, r->key, SEAL_BODY, r->frame, slice_of(header, BODY_FRAME_HEADER), in, f->stored_n, in,
                           (const uint8_t *)in + f->stored_n);
     if (rc != 0)
@@ -130,7 +152,7 @@ static int unpack(struct body_reader *r, const struct body_frame *f, const uint8
         *ret = slice_of(in, f->stored_n);
         return 0;
     }
-    rc = grow(&r->plain, &r->plain_cap, f->plain_n != 0 ? f->plain_n : 1);
+    rc = grow(&r->plain, &r->plain_cap, &r->plain_used, f->plain_n != 0 ? f->plain_n : 1);
     if (rc != 0)
         return rc;
     size_t n = ZSTD_decompressDCtx(r->zstd, r->plain, f->plain_n, in, f->stored_n);
@@ -140,28 +162,42 @@ static int unpack(struct body_reader *r, const struct body_frame *f, const uint8
     return 0;
 }
 
-static int read_frame(struct body_reader *r, struct slice *ret)
+typedef int read_fn(int fd, void *p, size_t n, uint64_t offset);
+
+/* The next frame with its header into r->stored. What is left of the body is read at once when it cannot be more than a frame. */
+static int fetch_frame(struct body_reader *r, read_fn *read, struct body_frame *ret)
 {
-    uint8_t header[BODY_FRAME_HEADER];
+    uint64_t left = r->stored_size - r->at;
+    size_t n = left <= BODY_FRAME_HEADER + BODY_FRAME_MAX + BODY_TAG ? (size_t)left : BODY_FRAME_HEADER;
     struct body_frame f;
-    if (r->stored_size - r->at < sizeof(header) + BODY_TAG)
+    if (left < BODY_FRAME_HEADER + BODY_TAG)
         return ERR_CORRUPT;
-    int rc = disk_read(r->fd, header, sizeof(header), r->start + r->at);
+    int rc = grow(&r->stored, &r->stored_cap, &r->stored_used, n == left ? n : BODY_FRAME_HEADER + BODY_FRAME_MAX + BODY_TAG);
     if (rc == 0)
-        rc = body_frame_decode(header, &f);
+        rc = read(r->fd, r->stored, n, r->start + r->at);
+    if (rc == 0)
+        rc = body_frame_decode((const uint8_t *)r->stored, &f);
+    if (rc != 0)
+        return rc;
+    size_t whole = BODY_FRAME_HEADER + (size_t)f.stored_n + BODY_TAG;
+    if (left < whole)
+        return ERR_CORRUPT;
+    if (n < whole)
+        rc = read(r->fd, r->stored + n, whole - n, r->start + r->at + n);
+    if (rc == 0)
+        *ret = f;
+    return rc;
+}
+
+static int read_frame(struct body_reader *r, read_fn *read, struct slice *ret)
+{
+    struct body_frame f;
+    int rc = fetch_frame(r, read, &f);
+    if (rc == 0)
+        rc = unpack(r, &f, r->stored, r->stored + BODY_FRAME_HEADER, ret);
     if (rc != 0)
         return rc == -ENODATA ? ERR_CORRUPT : rc;
-    size_t n = (size_t)f.stored_n + BODY_TAG;
-    if (r->stored_size - r->at - sizeof(header) < n)
-        return ERR_CORRUPT;
-    rc = grow(&r->stored, &r->stored_cap, n);
-    if (rc == 0)
-        rc = disk_read(r->fd, r->stored, n, r->start + r->at + sizeof(header));
-    if (rc == 0)
-        rc = unpack(r, &f, header, ret);
-    if (rc != 0)
-        return rc == -ENODATA ? ERR_CORRUPT : rc;
-    r->at += sizeof(header) + n;
+    r->at += BODY_FRAME_HEADER + (uint64_t)f.stored_n + BODY_TAG;
     r->plain_at += f.plain_n;
     r->frame++;
     r->ended = f.last;
@@ -172,12 +208,25 @@ static int read_frame(struct body_reader *r, struct slice *ret)
     return 0;
 }
 
-int body_reader_next(struct body_reader *r, struct slice *ret)
+static int next_piece(struct body_reader *r, read_fn *read, struct slice *ret)
 {
     struct slice piece = SLICE_EMPTY;
-    if (r->failed == 0 && !r->ended)
-        r->failed = read_frame(r, &piece);
-    if (r->failed == 0)
+    int rc = r->failed;
+    if (rc == 0 && !r->ended)
+        rc = read_frame(r, read, &piece);
+    if (rc == 0)
         *ret = piece;
-    return r->failed;
+    else if (rc != -EAGAIN)
+        r->failed = rc;
+    return rc;
+}
+
+int body_reader_next(struct body_reader *r, struct slice *ret)
+{
+    return next_piece(r, disk_read, ret);
+}
+
+int body_reader_try(struct body_reader *r, struct slice *ret)
+{
+    return next_piece(r, disk_read_cached, ret);
 }

@@ -25,11 +25,18 @@ struct body_reader;
 /* Does not own fd; copies the key. ERR_VERSION: a codec of a newer program. ERR_CORRUPT: sizes that cannot be. */
 int body_reader_new(int fd, uint64_t offset, uint64_t stored_size, uint64_t body_size, uint8_t codec, const uint8_t key[32],
                     struct body_reader **ret);
+/* Uses a reader again for another body, with the memory it has: making one costs more than reading a small body. */
+int body_reader_reuse(struct body_reader *r, int fd, uint64_t offset, uint64_t stored_size, uint64_t body_size, uint8_t codec,
+                      const uint8_t key[32]);
+/* Wipes the key and what was read; only reuse and free are allowed then. */
+void body_reader_wipe(struct body_reader *r);
 /* Wipes and frees. NULL allowed. */
 void body_reader_free(struct body_reader *r);
 /* The next piece (up to BODY_FRAME_MAX octets), valid until the next call. Empty: the end, and everything was there. Blocks for the
  * disk. After a failure every call fails alike. ERR_CORRUPT, -errno. */
 int body_reader_next(struct body_reader *r, struct slice *ret);
+/* The same without waiting for the disk: -EAGAIN when a part is not in memory; nothing has happened then. */
+int body_reader_try(struct body_reader *r, struct slice *ret);
 /* Starts again from the first octet. */
 void body_reader_rewind(struct body_reader *r);
 

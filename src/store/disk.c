@@ -119,3 +119,16 @@ int disk_read(int fd, void *p, size_t n, uint64_t offset)
     }
     return 0;
 }
+
+int disk_read_cached(int fd, void *p, size_t n, uint64_t offset)
+{
+    struct iovec iov = {p, n};
+    ssize_t got = preadv2(fd, &iov, 1, (off_t)offset, RWF_NOWAIT);
+    if (got == (ssize_t)n)
+        return 0;
+    if (got < 0 && errno == EOPNOTSUPP)
+        return disk_read(fd, p, n, offset); /* a file system in memory */
+    if (got < 0 && errno != EAGAIN && errno != EINTR)
+        return -errno;
+    return -EAGAIN; /* a part of it: the rest is not there, or not yet */
+}

@@ -25,5 +25,7 @@ extern const struct store_disk disk_real;
 int disk_write(const struct store_disk *d, int fd, const void *p, size_t n, uint64_t offset);
 /* Reads exactly n bytes: 0, -ENODATA at the end of the file, -errno. */
 int disk_read(int fd, void *p, size_t n, uint64_t offset);
+/* The same from the page cache alone: -EAGAIN when it would have to wait for the disk. */
+int disk_read_cached(int fd, void *p, size_t n, uint64_t offset);
 
 #endif
