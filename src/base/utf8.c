@@ -36,10 +36,15 @@ bool utf8_valid(struct slice s)
 
 bool utf8_is_ascii(struct slice s)
 {
+    uint64_t word, high = 0;
+    while (s.n >= sizeof(word)) {
+        memcpy(&word, s.p, sizeof(word));
+        high |= word;
+        s = slice_of(s.p + sizeof(word), s.n - sizeof(word));
+    }
     for (size_t i = 0; i < s.n; i++)
-        if ((unsigned char)s.p[i] >= 0x80)
-            return false;
-    return true;
+        high |= (uint64_t)(unsigned char)s.p[i] << 56;
+    return (high & UINT64_C(0x8080808080808080)) == 0;
 }
 
 void utf8_put_cp(struct buf *b, uint32_t cp)

@@ -28,15 +28,7 @@ static const struct {
 
 bool downgrade_wanted(struct slice s)
 {
-    uint64_t word, high = 0;
-    while (s.n >= sizeof(word)) {
-        memcpy(&word, s.p, sizeof(word));
-        high |= word;
-        s = slice_from(s, sizeof(word));
-    }
-    for (size_t i = 0; i < s.n; i++)
-        high |= (uint64_t)(unsigned char)s.p[i] << 56;
-    return (high & UINT64_C(0x8080808080808080)) != 0;
+    return !utf8_is_ascii(s);
 }
 
 static void put_base64(struct buf *out, struct slice s)

@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "base/secret.h"
+#include "base/utf8.h"
 #include "store/crc32c.h"
 #include "store/store_priv.h"
 
@@ -144,6 +145,21 @@ static int seal_meta(const struct store_accept *a, struct preparer *p, const uin
     return rc;
 }
 
+#define HEADER_LOOK 65536
+
+/* Whether the header has bytes above 127, as far as its first HEADER_LOOK octets tell. */
+static bool has_utf8_header(const struct store_accept *a, struct preparer *p)
+{
+    uint64_t size = a->body_fd >= 0 ? a->body_size : a->body.n;
+    struct slice head;
+    if (body_piece(a, p, 0, size < HEADER_LOOK ? (size_t)size : HEADER_LOOK, &head) != 0)
+        return false; /* it is read again, and refused then */
+    const char *end = memmem(head.p, head.n, "\r\n\r\n", 4);
+    if (end != NULL)
+        head.n = (size_t)(end - head.p);
+    return !utf8_is_ascii(head) || !utf8_is_ascii(a->common);
+}
+
 static struct slice account_aad(const struct store_account *a, struct id128 body, uint8_t out[12 + 16])
 {
     struct ikey k = ikey_account(*a);
@@ -171,7 +187,7 @@ static int make_place(struct job *j, struct preparer *p, struct prepare_rcpt *pr
         .tenant = r->account.tenant,
         .account = r->account.id,
         .mailbox = pr->mailbox,
-        .flags = r->flags & STORE_FLAGS_ALL,
+        .flags = (r->flags & STORE_FLAGS_ALL) | (j->utf8_header || !utf8_is_ascii(r->prefix) ? STORE_UTF8_HEADER : 0),
         .size = r->prefix.n + j->accept->common.n + body_size,
         .internal_ms = (uint64_t)(r->internal_ms != 0 ? r->internal_ms : j->accept->received_ms),
         .save_ms = (uint64_t)pr->save_ms,
@@ -213,6 +229,7 @@ static int accept_effects(struct job *j, struct preparer *p, const uint8_t *body
     if (places == NULL || e->statuses.p == NULL)
         return -ENOMEM;
     buf_init(&meta, STORE_COMMON_MAX + STORE_META_MAX + SEAL_TAG);
+    j->utf8_header = has_utf8_header(a, p);
     int rc = seal_meta(a, p, body_key, &meta);
     e->meta = buf_slice(&meta);
     for (size_t i = 0; i < j->n_rcpts && rc == 0; i++)

@@ -52,6 +52,7 @@ struct job {
     struct slice event;
     bool may_fill;                /* small changes that must work on a full disk */
     /* Made by prepare. */
+    bool utf8_header;             /* of the accepted message: STORE_UTF8_HEADER */
     struct buf effects;           /* encoded, in the clear: what the applying thread decodes */
     struct iovec *iov;            /* the record; buffers of its own */
     int n_iov;
