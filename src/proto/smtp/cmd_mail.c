@@ -36,14 +36,17 @@ static int mail_limits(struct smtp_session *s)
 
 static int mail_check(struct smtp_session *s, const struct smtp_tx *tx)
 {
+    struct smtp_answer a;
     if (tx->params.body == SMTP_BODY_BINARYMIME)
         return smtp_reply(s, 555, "5.6.1", "BODY=BINARYMIME is not offered; encode the message and send BODY=8BITMIME");
     if (tx->sender.utf8 && !tx->params.smtputf8)
         return smtp_reply(s, 550, "5.6.7", "The sender's address is not ASCII: say SMTPUTF8 behind it (RFC 6531)");
-    if (tx->params.size > s->set->max_message_size)
-        return smtp_reply(s, 552, "5.3.4", "The message is too big: %llu octets of at most %llu", (unsigned long long)tx->params.size,
-                          (unsigned long long)s->set->max_message_size);
-    return 1;
+    if (tx->params.size <= s->set->max_message_size)
+        return 1;
+    smtp_answer_set(&a, 552, "5.3.4", "The message is too big: %llu octets of at most %llu", (unsigned long long)tx->params.size,
+                    (unsigned long long)s->set->max_message_size);
+    smtp_trail_message_refused(s, &a);
+    return smtp_reply_answer(s, &a);
 }
 
 static int mail_parse(struct smtp_session *s, struct smtp_tx *tx, struct slice args)
@@ -231,6 +234,15 @@ static int rcpt_ask(struct smtp_session *s, const struct smtp_path *path, const 
     return smtp_reply_answer(s, &a);
 }
 
+/* Recorded like any refusal: among what is malformed are old ways round relay control. */
+static int rcpt_malformed(struct smtp_session *s, struct slice args, int rc, const struct err *err)
+{
+    struct smtp_answer a;
+    smtp_answer_set(&a, rc == ERR_LIMIT ? 553 : 501, "5.1.3", "Bad recipient address: %s", err->text);
+    smtp_trail_rcpt(s, false, args, &a);
+    return smtp_reply_answer(s, &a);
+}
+
 int smtp_cmd_rcpt(struct smtp_session *s, struct slice args)
 {
     struct smtp_tx *tx = s->tx;
@@ -245,7 +257,7 @@ int smtp_cmd_rcpt(struct smtp_session *s, struct slice args)
     if (rc == -ENOMEM)
         return smtp_reply(s, 451, "4.3.0", "No memory; try again");
     if (rc != 0)
-        return smtp_reply(s, rc == ERR_LIMIT ? 553 : 501, "5.1.3", "Bad recipient address: %s", err.text);
+        return rcpt_malformed(s, args, rc, &err);
     rc = smtp_rcpt_params_parse(args, &tx->arena, &params, &err);
     if (rc != 0)
         return bad_params(s, rc, &err);

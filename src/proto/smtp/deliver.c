@@ -54,18 +54,20 @@ static int inspect(struct smtp_session *s, struct m_inspect_reply *seen, struct 
 
 static struct record_list accept_rcpts(struct smtp_tx *tx)
 {
+    size_t n = 0;
     struct m_accept_rcpt *list = arena_array(&tx->arena, tx->n_targets, sizeof(*list));
     for (size_t i = 0; list != NULL && i < tx->n_targets; i++)
-        list[i] = (struct m_accept_rcpt){.account = tx->targets[i].account, .grant = tx->targets[i].grant, .mailbox = SLICE("INBOX"),
-                                         .prefix = tx->targets[i].prefix};
-    return (struct record_list){tx->n_targets, list};
+        if (!tx->targets[i].out)
+            list[n++] = (struct m_accept_rcpt){.account = tx->targets[i].account, .grant = tx->targets[i].grant, .mailbox = SLICE("INBOX"),
+                                               .prefix = tx->targets[i].prefix};
+    return (struct record_list){n, list};
 }
 
 static size_t count_status(const struct smtp_tx *tx, enum accept_status status)
 {
     size_t n = 0;
     for (size_t i = 0; i < tx->n_targets; i++)
-        n += tx->targets[i].status == status;
+        n += !tx->targets[i].out && tx->targets[i].status == status;
     return n;
 }
 
@@ -73,14 +75,16 @@ static int accept_once(struct smtp_session *s, struct m_accept *rq)
 {
     struct smtp_tx *tx = s->tx;
     struct m_accept_reply reply = {{0}};
+    size_t n = 0;
     rq->rcpts = accept_rcpts(tx);
     if (rq->rcpts.items == NULL)
         return -ENOMEM;
     int rc = s->backend->accept(s->arg, &tx->arena, rq, &reply);
-    if (rc == 0 && reply.results.n != tx->n_targets)
+    if (rc == 0 && reply.results.n != rq->rcpts.n)
         rc = ERR_SYNTAX;
     for (size_t i = 0; rc == 0 && i < tx->n_targets; i++)
-        tx->targets[i].status = RECORD_ITEM(reply.results, m_accept_result, i)->status;
+        if (!tx->targets[i].out)
+            tx->targets[i].status = RECORD_ITEM(reply.results, m_accept_result, n++)->status;
     return rc;
 }
 
@@ -122,27 +126,53 @@ static int commit(struct smtp_session *s, struct m_accept *rq)
     return rc;
 }
 
+/* LMTP can tell each recipient its own: who cannot take the message is left out. false: nobody is left, or everybody has it. */
+static bool leave_out(struct smtp_session *s)
+{
+    struct smtp_tx *tx = s->tx;
+    size_t left = 0, now_out = 0;
+    for (size_t i = 0; i < tx->n_targets; i++) {
+        struct smtp_target *t = &tx->targets[i];
+        bool cannot = t->status == ACCEPT_FULL || t->status == ACCEPT_NO_GRANT;
+        now_out += cannot && !t->out;
+        t->out = t->out || cannot;
+        left += !t->out;
+    }
+    return s->lmtp && now_out > 0 && left > 0;
+}
+
+/* Event and commit for all who are not out. What is committed is committed for all of them or for none. */
+static int keep_for(struct smtp_session *s, const struct m_inspect_reply *seen, int64_t now, struct slice prefix)
+{
+    struct smtp_tx *tx = s->tx;
+    struct buf event;
+    buf_init(&event, IPC_EVENT_MAX);
+    int rc = smtp_trail_received(s, seen, now, &event);
+    if (rc == 0 && !buf_ok(&event))
+        rc = -ENOMEM;
+    if (rc == 0) {
+        struct m_accept rq = {.message = tx->message, .received_ms = (uint64_t)now, .sender = tx->sender.address, .prefix = prefix,
+                              .meta = seen->meta, .event = buf_slice(&event), .size = tx->body.size, .body = buf_slice(&tx->body.head),
+                              .body_fd = tx->body.fd, .all = 1};
+        rc = commit(s, &rq);
+    }
+    buf_done(&event);
+    return rc;
+}
+
 /* Trace fields, event, commit. 0: each target has its status. */
 static int keep(struct smtp_session *s, const struct m_inspect_reply *seen)
 {
-    struct smtp_tx *tx = s->tx;
     int64_t now = clock_real_ms();
-    struct buf prefix, event;
+    struct buf prefix;
+    int rc;
     buf_init(&prefix, IPC_HEADERS_MAX);
-    buf_init(&event, IPC_EVENT_MAX);
     buf_put_slice(&prefix, seen->headers);
     smtp_trace_received(s, now, &prefix);
-    int rc = smtp_trail_received(s, seen, now, &event);
-    if (!buf_ok(&prefix) || !buf_ok(&event))
-        rc = -ENOMEM;
-    if (rc == 0) {
-        struct m_accept rq = {.message = tx->message, .received_ms = (uint64_t)now, .sender = tx->sender.address,
-                              .prefix = buf_slice(&prefix), .meta = seen->meta, .event = buf_slice(&event), .size = tx->body.size,
-                              .body = buf_slice(&tx->body.head), .body_fd = tx->body.fd, .all = !s->lmtp};
-        rc = commit(s, &rq);
-    }
+    do {
+        rc = buf_ok(&prefix) ? keep_for(s, seen, now, buf_slice(&prefix)) : -ENOMEM;
+    } while (rc == 0 && leave_out(s));
     buf_done(&prefix);
-    buf_done(&event);
     return rc;
 }
 
@@ -176,7 +206,10 @@ static int answer_each(struct smtp_session *s)
     struct smtp_answer a;
     int rc = 0;
     for (size_t i = 0; i < tx->n_rcpts && rc == 0; i++) {
-        status_answer(s, rcpt_status(tx, &tx->rcpts[i]), &a);
+        uint64_t status = rcpt_status(tx, &tx->rcpts[i]);
+        status_answer(s, status, &a);
+        if (status != ACCEPT_OK)
+            smtp_trail_rcpt(s, false, tx->rcpts[i].given, &a);
         rc = smtp_reply_answer(s, &a);
     }
     return rc;
@@ -188,7 +221,9 @@ static int answer_one(struct smtp_session *s)
 {
     struct smtp_tx *tx = s->tx;
     struct smtp_answer a;
-    bool full = count_status(tx, ACCEPT_FULL) > 0;
+    bool full = false;
+    for (size_t i = 0; i < tx->n_targets; i++)
+        full = full || tx->targets[i].status == ACCEPT_FULL;
     if (count_status(tx, ACCEPT_OK) == tx->n_targets) {
         status_answer(s, ACCEPT_OK, &a);
         return smtp_reply_answer(s, &a);

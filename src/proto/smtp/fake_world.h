@@ -147,17 +147,17 @@ static int world_accept(void *arg, struct arena *a, const struct m_accept *rq, s
     if (world_acts(body, "store-down") || results == NULL)
         return -ECONNRESET;
     reply->results = (struct record_list){rq->rcpts.n, results};
+    bool none = world_acts(body, "no-grant") && !w->regranted;
+    w->regranted = w->regranted || none;
     for (size_t i = 0; i < rq->rcpts.n; i++) {
-        bool bad = world_acts(body, "full") || (world_acts(body, "one-full") && i == 0);
-        results[i].status = bad ? ACCEPT_FULL : world_acts(body, "one-full") && rq->all ? ACCEPT_TEMPORARY : ACCEPT_OK;
-        if (world_acts(body, "no-grant") && !w->regranted)
-            results[i].status = ACCEPT_NO_GRANT;
+        bool full = world_acts(body, "full") || (world_acts(body, "one-full") && RECORD_ITEM(rq->rcpts, m_accept_rcpt, i)->account == 1);
+        results[i].status = none ? ACCEPT_NO_GRANT : full ? ACCEPT_FULL : ACCEPT_OK;
     }
-    if (world_acts(body, "no-grant") && !w->regranted) {
-        w->regranted = true;
-        return 0;
-    }
-    if (rq->rcpts.n > 0 && results[0].status != ACCEPT_OK && (rq->all || rq->rcpts.n == 1))
+    for (size_t i = 0; i < rq->rcpts.n; i++)
+        none = none || results[i].status != ACCEPT_OK;
+    for (size_t i = 0; i < rq->rcpts.n && none; i++)
+        results[i].status = results[i].status == ACCEPT_OK ? ACCEPT_TEMPORARY : results[i].status;
+    if (none)
         return 0;
     w->used += rq->rcpts.n;
     if (w->n_kept < WORLD_KEPT) {

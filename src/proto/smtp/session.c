@@ -59,8 +59,9 @@ void smtp_tx_end(struct smtp_session *s)
     struct smtp_tx *tx = s->tx;
     if (tx == NULL)
         return;
-    for (size_t i = 0; i < tx->n_targets && !tx->accepted; i++)
-        s->backend->grant_drop(s->arg, tx->targets[i].grant);
+    for (size_t i = 0; i < tx->n_targets; i++)
+        if (!tx->accepted || tx->targets[i].out)
+            s->backend->grant_drop(s->arg, tx->targets[i].grant);
     smtp_body_done(&tx->body);
     arena_done(&tx->arena);
     free(tx);

@@ -36,6 +36,7 @@ struct smtp_target {
     struct slice address;
     struct slice prefix; /* its own trace lines */
     uint64_t status;  /* enum accept_status, after the commit */
+    bool out;         /* LMTP: it cannot take the message; the others get it without it */
 };
 struct smtp_rcpt {
     struct slice given;     /* as the sender wrote it, canonical */
@@ -158,7 +159,7 @@ void smtp_trail_rcpt(struct smtp_session *s, bool relay, struct slice recipient,
 void smtp_trail_message_refused(struct smtp_session *s, const struct smtp_answer *a);
 void smtp_trail_connection(struct smtp_session *s);
 void smtp_trail_abuse(struct smtp_session *s, const char *limit, uint64_t value);
-/* The event of an acceptance, encoded into out. */
+/* The event of an acceptance for the targets that are not out, encoded into out. */
 int smtp_trail_received(struct smtp_session *s, const struct m_inspect_reply *seen, int64_t now_ms, struct buf *out);
 /* What a recipient's target adds to that event. */
 size_t smtp_trail_rcpt_size(struct slice address);

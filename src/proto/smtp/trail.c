@@ -59,7 +59,7 @@ void smtp_trail_message_refused(struct smtp_session *s, const struct smtp_answer
     struct arena a;
     arena_init(&a, TRAIL_ARENA_MAX);
     struct ev_smtp_message_refused e = {.peer = slice_str(s->client_ip), .helo = helo_of(s, &a), .sender = sender_of(s, &a),
-                                        .recipients = s->tx->n_rcpts, .size = s->tx->body.size, .reply = answer_of(answer, &a)};
+                                        .recipients = s->tx->n_rcpts, .size = s->tx->body.size > 0 ? s->tx->body.size : s->tx->params.size, .reply = answer_of(answer, &a)};
     record_send(s, EV_smtp_message_refused, &e);
     arena_done(&a);
 }
@@ -94,10 +94,12 @@ int smtp_trail_received(struct smtp_session *s, const struct m_inspect_reply *se
     struct arena a;
     arena_init(&a, TRAIL_ARENA_MAX);
     struct ev_rcpt *rcpts = arena_array(&a, tx->n_targets, sizeof(*rcpts));
+    size_t n = 0;
     for (size_t i = 0; rcpts != NULL && i < tx->n_targets; i++)
-        rcpts[i] = (struct ev_rcpt){.address = tx->targets[i].address, .account = tx->targets[i].account, .result = SLICE("ok")};
+        if (!tx->targets[i].out)
+            rcpts[n++] = (struct ev_rcpt){.address = tx->targets[i].address, .account = tx->targets[i].account, .result = SLICE("ok")};
     struct ev_smtp_received e = {.peer = slice_str(s->client_ip), .helo = helo_of(s, &a), .protocol = slice_str(smtp_trace_protocol(s)),
-                                 .tls = tls_of(s, &a), .sender = sender_of(s, &a), .recipients = {tx->n_targets, rcpts},
+                                 .tls = tls_of(s, &a), .sender = sender_of(s, &a), .recipients = {n, rcpts},
                                  .size = tx->body.size, .message_id = event_text(&a, seen->message_id, 998),
                                  .from = event_text(&a, seen->from, IPC_ADDRESS_MAX)};
     struct event_head head = head_of(s, EV_smtp_received);

@@ -37,6 +37,7 @@ static void connection(int fd, const struct role_listener *l, const struct netad
     struct smtp_session_params p = {.lmtp = l->protocol == LISTEN_LMTP, .tls = l->tls, .peer = *peer, .local = *local, .listener = l->name,
                                     .backend = &smtpd_backend, .settings = &settings};
     if (role_connections() > settings->max_connections) {
+        role_alert("smtpd.max_connections", "connections are refused: smtp.max_connections is reached");
         say_busy(fd, l);
         (void)close(fd);
         return;
