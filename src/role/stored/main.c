@@ -105,12 +105,19 @@ static int MAY_YIELD start(struct role_context *ctx, struct err *err)
     return rc;
 }
 
-/* What was given to store_open (segment size, compression, reserve, map) holds until the next start. */
+/* What was given to store_open holds until the next start; whoever changes it is told. */
+static bool needs_restart(const struct conf *a, const struct conf *b)
+{
+    return a->store_segment_size != b->store_segment_size || a->store_zstd_level != b->store_zstd_level ||
+           a->store_index_map != b->store_index_map || a->store_reserve != b->store_reserve;
+}
+
 static int MAY_YIELD reload(struct role_context *ctx, const struct conf *conf, struct err *err)
 {
-    (void)ctx;
     (void)err;
     stored()->outbox_limit = (uint64_t)conf->trail_outbox_limit;
+    if (needs_restart(ctx->conf, conf))
+        role_alert("store.restart_needed", "store.segment_size, zstd_level, index_map and reserve change with the next start of the service");
     return 0;
 }
 

@@ -894,6 +894,26 @@ static void care_for_the_command_line(void **state)
     (void)close(pipes[1]);
 }
 
+static void reload_fiber(void *arg)
+{
+    assert_int_equal(role_program_stored.reload(role_context(), arg, NULL), 0);
+}
+
+static void reload_takes_over_or_tells(void **state)
+{
+    (void)state;
+    struct conf other = conf;
+    other.trail_outbox_limit = 5;
+    assert_int_equal(fiber_start("reload", reload_fiber, &other, NULL), 0);
+    turns(3);
+    assert_int_equal(stored()->outbox_limit, 5);
+    assert_false(alerted("store.restart_needed"));
+    other.store_zstd_level = 3;
+    assert_int_equal(fiber_start("reload", reload_fiber, &other, NULL), 0);
+    turns(3);
+    assert_true(alerted("store.restart_needed"));
+}
+
 static void stop_fiber(void *arg)
 {
     role_program_stored.stop(role_context(), clock_deadline(5000));
@@ -953,6 +973,7 @@ int main(void)
         U(waiting_requests_are_bounded),
         T(keys_are_wrapped_by_keyd_even_when_it_restarts),
         T(care_for_the_command_line),
+        T(reload_takes_over_or_tells),
         T(stop_lets_auditd_fetch_the_last_events),
     };
     if (loop_init(NULL) != 0)
