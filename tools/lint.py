@@ -187,6 +187,16 @@ def check_man_options_exist(build):
         re.findall(r"(?<!\w)--[a-z][a-z-]+", plain(page)))) if o not in known]
 
 
+def check_options_used(build):
+    """No option is parsed and ignored: each is read somewhere outside of src/conf."""
+    p = subprocess.run([os.path.join(build, "kakitome"), "config", "get", "--json", "--config", "/dev/null"], capture_output=True,
+                       text=True, check=True)
+    code = "".join(text_of(f) for f in tracked(r"^src/.*\.[ch]$") if not f.startswith("src/conf/") and not f.endswith("_test.c"))
+    used = set(re.findall(r"\w+", code))
+    return ["no code reads the option %s" % o["option"] for o in json.loads(p.stdout)["options"]
+            if o["option"].replace(".", "_", 1) not in used]
+
+
 def check_troff(_build):
     problems = []
     for page in tracked(r"^man/.*\.[15]$"):
@@ -212,7 +222,8 @@ def check_shell(_build):
 
 
 CHECKS = [check_headers_alone, check_sizes, check_banned, check_layers, check_rfcs, check_made_documents, check_man_pages,
-          check_man_options_exist, check_troff, check_links, check_shell]
+          check_man_options_exist, check_options_used,
+          check_troff, check_links, check_shell]
 
 
 def main():
