@@ -18,8 +18,8 @@
 
 struct account_db;
 
-/* dir_path, dir: the directory, by name and descriptor. ERR_VERSION with a sentence when the file is newer than this program. */
-int account_db_open(const char *dir_path, int dir, struct account_db **ret, struct err *err);
+/* dir: the directory; stays open as long as the database. ERR_VERSION with a sentence when the file is newer than this program. */
+int account_db_open(int dir, struct account_db **ret, struct err *err);
 void account_db_close(struct account_db *db);
 /* Fills an empty directory, with accounts in all states except DELETED. */
 int account_db_load(struct account_db *db, struct directory *d, struct err *err);

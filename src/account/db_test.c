@@ -25,7 +25,7 @@ static const struct slice event = {"event", 5};
 static void open_db(struct fixture *f)
 {
     struct err err = {0};
-    if (account_db_open(f->path, f->dir, &f->db, &err) != 0)
+    if (account_db_open(f->dir, &f->db, &err) != 0)
         fail_msg("%s", err.text);
     assert_int_equal(directory_new(&f->d), 0);
     assert_int_equal(account_db_load(f->db, f->d, &err), 0);
@@ -210,11 +210,11 @@ static void test_newer_refused(void **state)
     struct fixture *f = *state;
     struct err err;
     alter(f, "UPDATE meta SET value=4 WHERE key='features'");
-    assert_int_equal(account_db_open(f->path, f->dir, &f->db, &err), ERR_VERSION);
+    assert_int_equal(account_db_open(f->dir, &f->db, &err), ERR_VERSION);
     assert_non_null(strstr(err.text, "newer"));
     f->db = NULL;
     alter(f, "PRAGMA user_version=2");
-    assert_int_equal(account_db_open(f->path, f->dir, &f->db, &err), ERR_VERSION);
+    assert_int_equal(account_db_open(f->dir, &f->db, &err), ERR_VERSION);
     f->db = NULL;
 }
 
@@ -223,7 +223,7 @@ static void test_two_owners_refused(void **state)
     struct fixture *f = *state;
     struct account_db *second;
     struct err err;
-    assert_int_equal(account_db_open(f->path, f->dir, &second, &err), -EBUSY);
+    assert_int_equal(account_db_open(f->dir, &second, &err), -EBUSY);
 }
 
 static void test_register_torn_line(void **state)
@@ -242,7 +242,7 @@ static void test_register_torn_line(void **state)
     assert_int_equal(write(fd, "nonsense\n", 9), 9);
     (void)close(fd);
     struct err err;
-    assert_int_equal(account_db_open(f->path, f->dir, &f->db, &err), ERR_CORRUPT);
+    assert_int_equal(account_db_open(f->dir, &f->db, &err), ERR_CORRUPT);
     f->db = NULL;
 }
 

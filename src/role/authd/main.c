@@ -100,7 +100,7 @@ static int prepare(struct role_context *ctx, struct err *err)
         rc = auth_cache_new(&self.cache);
     if (rc != 0)
         return err_set(err, rc, "out of memory");
-    rc = account_db_open(ctx->state_path, ctx->state_dir, &self.db, err);
+    rc = account_db_open(ctx->state_dir, &self.db, err);
     if (rc == 0)
         rc = account_db_load(self.db, self.directory, err);
     if (rc == 0)
