@@ -56,6 +56,15 @@ static int check_ascii_domain(const char *p, size_t n)
     return 0;
 }
 
+/* An A-label must be what its U-label gives (RFC 5890 2.3.2.1): otherwise one name would have two forms. */
+static bool is_same_name(const char *unicode, const char *ascii)
+{
+    char *back = NULL;
+    bool same = idn2_to_ascii_8z(unicode, &back, IDN2_NONTRANSITIONAL | IDN2_NFC_INPUT) == IDN2_OK && strcmp(back, ascii) == 0;
+    idn2_free(back);
+    return same;
+}
+
 /* Through A-labels to U-labels: whatever does not survive that way is no name. */
 static int canon_idn(const char *in, char *out, size_t *ret_n)
 {
@@ -67,7 +76,7 @@ static int canon_idn(const char *in, char *out, size_t *ret_n)
     if (check_ascii_domain(ascii, ascii_n) == 0 && idn2_to_unicode_8z8z(ascii, &unicode, 0) == IDN2_OK) {
         size_t n = strlen(unicode);
         rc = n <= ADDRESS_DOMAIN_MAX ? 0 : ERR_LIMIT;
-        if (rc == 0 && (n == 0 || !utf8_valid(slice_of(unicode, n))))
+        if (rc == 0 && (n == 0 || !utf8_valid(slice_of(unicode, n)) || !is_same_name(unicode, ascii)))
             rc = ERR_SYNTAX;
         if (rc == 0) {
             memcpy(out, unicode, n + 1);

@@ -31,6 +31,7 @@ static const struct {
     {"U-label", "a@\xe4\xbe\x8b\xe3\x81\x88.test", 0, "a@\xe4\xbe\x8b\xe3\x81\x88.test"},
     {"A-label is the same domain", "a@xn--r8jz45g.test", 0, "a@\xe4\xbe\x8b\xe3\x81\x88.test"},
     {"A-label in capitals", "a@XN--R8JZ45G.TEST", 0, "a@\xe4\xbe\x8b\xe3\x81\x88.test"},
+    {"A-label that no U-label gives", "a@xn--rug.test.est", ERR_SYNTAX, NULL},
     {"broken A-label", "a@xn--\xc3\xa9.test", ERR_SYNTAX, NULL},
     {"decomposed local part is composed", "u\xcc\x88@example.test", 0, "\xc3\xbc@example.test"},
     {"other letters keep their case", "\xc3\x9c@example.test", 0, "\xc3\x9c@example.test"},
