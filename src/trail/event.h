@@ -45,7 +45,7 @@ enum event_class { EVENT_COMMIT, EVENT_AWAITED, EVENT_BEST };
     E(55, events_lost, "events.lost", EVENT_BEST, "T2.2.1.4(1)")                                                               \
     E(60, store_exported, "store.exported", EVENT_AWAITED, "R4.2(1)")                                                          \
     E(61, store_imported, "store.imported", EVENT_AWAITED, "R4.2(1)")                                                               \
-    E(56, trail_begun, "trail.begun", EVENT_BEST, "R4.2(2) T2.2.1.4(1)")
+    E(56, trail_begun, "trail.begun", EVENT_BEST, "R4.2(2)a T2.2.1.4(1)")
 
 /* result: "ok", or the enhanced status code given. tls: "" or "TLSv1.3 TLS_AES_256_GCM_SHA384". */
 #define RECORD_ev_rcpt(F, S) F(S, STR, address, IPC_ADDRESS_MAX) F(S, U64, account, 0) F(S, STR, result, 64)

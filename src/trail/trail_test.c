@@ -235,7 +235,7 @@ static void test_files(void **state)
     assert_int_equal(count(f, "event=login.failed"), 83);
 }
 
-/* [R4.2(2)] a new calendar month begins a new file. */
+/* [R4.2(2)a] a new calendar month begins a new file. */
 static void test_month(void **state)
 {
     struct fixture *f = *state;
