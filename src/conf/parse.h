@@ -6,9 +6,9 @@
  *     word       = bare / '"' text with \" and \\ '"' / "'" text "'"      a string ends on its line
  *     comments     # and // to the end of the line, and slash-star to star-slash
  *
- * "+=" adds to a list. The surface is that of libconfuse, which 0.1 was first written with and which was replaced for reasons: it
- * stops at the first error, takes an unclosed comment or section for the end of the file, drops control bytes in silence, and expands
- * ${VARIABLES} of the environment. Here all four are errors, each with its line, and reading goes on behind them. */
+ * "+=" adds to a list. The surface is libconfuse's; the parser is our own because that library stops at the first error, takes an
+ * unclosed comment or section for the end of the file, drops control bytes in silence, and expands ${VARIABLES} of the environment.
+ * Here all four are errors, each with its line, and reading goes on behind them. */
 #ifndef KK_CONF_PARSE_H
 #define KK_CONF_PARSE_H
 

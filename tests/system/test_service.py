@@ -196,3 +196,30 @@ def test_quota_is_answered_at_rcpt(kk):
     c("MAIL FROM:<a@example.org> SIZE=19999")
     assert c("RCPT TO:<alice@example.test>")[:3] in (b"452", b"552")
     assert c("RCPT TO:<bob@example.test>").startswith(b"250")
+
+
+def test_with_many_processes_one_client_always_meets_the_same():
+    """So that limits by client hold whatever the number of processes."""
+    with Service(processes=4, conf="smtp { max_connections_per_client = 3 }\n") as service:
+        for i in range(12):
+            source = "127.0.0.%d" % (2 + i)
+            answers = []
+            for _ in range(6):
+                s = socket.create_connection(("127.0.0.1", service.smtp), 10, source_address=(source, 0))
+                answers.append((s, s.makefile("rb").readline()))
+            assert [a[:3] for _, a in answers] == [b"220"] * 3 + [b"421"] * 3, source
+            for s, _ in answers:
+                s.close()
+        service.send(["alice@example.test"], b"Subject: spread\r\n\r\n")
+        assert len(service.fetch()) == 1
+
+
+def test_two_services_of_one_user_do_not_share_a_port_in_silence():
+    with Service(processes=2) as first:
+        second = Service(start=False, processes=2)
+        second.smtp = first.smtp
+        second.write_config()
+        with pytest.raises(AssertionError, match="taken"):
+            second.start(10)
+        second.process.wait(10)
+        second.process = None

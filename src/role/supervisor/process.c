@@ -48,6 +48,14 @@ static uint64_t instances_of(size_t row)
     return sv.conf->server_processes > 0 ? (uint64_t)sv.conf->server_processes : default_processes();
 }
 
+uint64_t processes_of(enum role role)
+{
+    for (size_t i = 0; i < sizeof(plan) / sizeof(plan[0]); i++)
+        if (plan[i].role == role)
+            return instances_of(i);
+    return 0;
+}
+
 void processes_plan(void)
 {
     for (size_t i = 0; i < sizeof(plan) / sizeof(plan[0]); i++) {
@@ -188,7 +196,7 @@ static int give_listeners(const struct process *p, struct err *err)
 {
     for (size_t i = 0; i < sv.n_listeners; i++) {
         const struct bound_listener *l = &sv.listeners[i];
-        if (l->role != p->role)
+        if (l->role != p->role || l->instance != p->instance)
             continue;
         struct m_listener note = {.protocol = l->protocol, .tls = l->tls, .name = slice_str(l->name), .socket = l->fd};
         int rc = ipc_note(p->role, p->instance, IPC_listener, (struct id128){{0}}, &note);

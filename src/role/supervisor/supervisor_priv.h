@@ -8,6 +8,7 @@
 #include "role/supervisor/supervisor.h"
 
 #define PROCESSES_MAX 256
+#define LISTENERS_MAX 1024
 
 enum process_state { PROCESS_DOWN, PROCESS_STARTING, PROCESS_CONNECTED, PROCESS_SERVING, PROCESS_STOPPING };
 
@@ -25,6 +26,7 @@ struct process {
 
 struct bound_listener {
     enum role role;
+    uint64_t instance;
     enum listener_protocol protocol;
     bool tls;
     char name[64];
@@ -41,7 +43,7 @@ struct supervisor {
     bool as_root, stopping, booted;
     struct process processes[PROCESSES_MAX];
     size_t n_processes;
-    struct bound_listener listeners[64];
+    struct bound_listener listeners[LISTENERS_MAX];
     size_t n_listeners;
     uint64_t generation;
     uint64_t landlock_abi;
@@ -52,6 +54,7 @@ extern struct supervisor sv;
 
 /* process.c */
 void processes_plan(void);
+uint64_t processes_of(enum role role); /* how many of it there are to be */
 /* Starts all in the order of dependence. On failure err tells which and why. */
 int MAY_YIELD processes_boot(struct err *err);
 void processes_reap(void); /* after SIGCHLD */
