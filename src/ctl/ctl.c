@@ -178,9 +178,25 @@ static void ensure_standard_fds(void)
         (void)close(fd);
 }
 
+/* Options may also stand before the command: they are moved behind it. */
+static void move_options(int argc, char **argv)
+{
+    int n = 1; /* of the words before the command */
+    while (n < argc && argv[n][0] == '-') {
+        const struct ctl_option *o = find_option(ctl_common_options, slice_str(argv[n] + (argv[n][1] == '-' ? 2 : 1)));
+        n += o != NULL && o->kind != CTL_FLAG ? 2 : 1;
+    }
+    for (int moved = 1; moved < n && n < argc; moved++) {
+        char *first = argv[1];
+        memmove(&argv[1], &argv[2], (size_t)(argc - 2) * sizeof(*argv));
+        argv[argc - 1] = first;
+    }
+}
+
 int ctl_main(int argc, char **argv)
 {
     ensure_standard_fds();
+    move_options(argc, argv);
     if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
         help_overview();
         return EX_OK;
