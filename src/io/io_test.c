@@ -395,6 +395,46 @@ static void waiting_for_input_flushes_and_times_out(void **state)
     (void)close(fds[1]);
 }
 
+static void unread_bytes_come_first(void **state)
+{
+    (void)state;
+    struct stream_fake fake = {.input = SLICE("CD\r\n"), .fail_read_at = SIZE_MAX, .fail_write_at = SIZE_MAX};
+    static char much[STREAM_IN_MAX + 1];
+    struct stream *s;
+    struct slice line;
+    assert_int_equal(stream_new_fake(&fake, &s), 0);
+    assert_int_equal(stream_unread(s, SLICE("")), 0);
+    assert_int_equal(stream_unread(s, SLICE("B")), 0);
+    assert_int_equal(stream_unread(s, SLICE("one\r\nA")), 0);
+    assert_int_equal(stream_unread(s, slice_of(much, sizeof(much))), ERR_LIMIT);
+    assert_int_equal(stream_read_line(s, 100, &line), 0);
+    assert_true(slice_eq(line, SLICE("one\r\n")));
+    assert_int_equal(stream_read_line(s, 100, &line), 0);
+    assert_true(slice_eq(line, SLICE("ABCD\r\n")));
+    stream_free(s);
+    buf_done(&fake.output);
+}
+
+static void large_pieces_keep_their_place(void **state)
+{
+    (void)state;
+    struct stream_fake fake = {.input = SLICE(""), .fail_read_at = SIZE_MAX, .fail_write_at = 2 * STREAM_OUT_HIGH + 10, .fail_code = -EPIPE};
+    static char much[2 * STREAM_OUT_HIGH];
+    struct stream *s;
+    memset(much, 'x', sizeof(much));
+    assert_int_equal(stream_new_fake(&fake, &s), 0);
+    assert_int_equal(stream_write(s, "before", 6), 0);
+    assert_int_equal(stream_write(s, much, sizeof(much)), 0);
+    assert_int_equal(stream_write(s, "after", 5), 0);
+    assert_int_equal(stream_flush(s), -EPIPE);
+    assert_int_equal(stream_write(s, much, sizeof(much)), -EPIPE);
+    assert_int_equal(fake.output.n, sizeof(much) + 10);
+    assert_memory_equal(fake.output.p, "beforexx", 8);
+    assert_memory_equal(fake.output.p + sizeof(much) + 4, "xxafte", 6);
+    stream_free(s);
+    buf_done(&fake.output);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -405,6 +445,7 @@ int main(void)
         cmocka_unit_test(a_full_queue_says_so), cmocka_unit_test(lines_come_whole_in_any_chunks),
         cmocka_unit_test(a_long_line_is_refused_and_can_be_skipped), cmocka_unit_test(failures_at_every_byte_are_reported),
         cmocka_unit_test(streams_over_sockets_wait_and_half_close), cmocka_unit_test(waiting_for_input_flushes_and_times_out),
+        cmocka_unit_test(unread_bytes_come_first), cmocka_unit_test(large_pieces_keep_their_place),
     };
     if (loop_init(NULL) != 0)
         return 1;

@@ -94,6 +94,41 @@ static int read_body(const struct body_file *f, uint64_t stored, uint64_t size, 
     return rc;
 }
 
+/* One reader for all bodies, from memory; after a failure and a wipe, too. */
+static void test_reader_again(void **state)
+{
+    static const size_t sizes[] = {3 * BODY_FRAME_MAX, 10, BODY_FRAME_MAX + 5, 0, 4000};
+    struct body_reader *r = NULL;
+    (void)state;
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+        char *plain;
+        struct buf out;
+        struct slice piece;
+        int rc;
+        struct body_file f = make_body(sizes[i], i % 2 == 1, &plain);
+        uint8_t wrong[32] = {1};
+        buf_init(&out, 1 << 22);
+        if (r == NULL)
+            assert_int_equal(body_reader_new(f.fd, 100, f.stored, f.size, BODY_FRAMED, wrong, &r), 0);
+        else
+            assert_int_equal(body_reader_reuse(r, f.fd, 100, f.stored, f.size, BODY_FRAMED, wrong), 0);
+        assert_int_equal(body_reader_try(r, &piece), ERR_CORRUPT);
+        body_reader_wipe(r);
+        assert_true(body_reader_try(r, &piece) < 0);
+        assert_int_equal(body_reader_reuse(r, f.fd, 100, f.stored, f.size, BODY_FRAMED, f.key), 0);
+        while ((rc = body_reader_try(r, &piece)) == 0 && piece.n > 0)
+            buf_put_slice(&out, piece);
+        assert_int_equal(rc, 0);
+        assert_true(slice_eq(buf_slice(&out), slice_of(plain, f.size)));
+        assert_int_equal(body_reader_reuse(r, f.fd, 100, 1, f.size, BODY_FRAMED, f.key), ERR_CORRUPT);
+        assert_int_equal(body_reader_reuse(r, f.fd, 100, f.stored, f.size, BODY_FRAMED + 1, f.key), ERR_VERSION);
+        buf_done(&out);
+        free(plain);
+        close(f.fd);
+    }
+    body_reader_free(r);
+}
+
 static void test_body(void **state)
 {
     static const size_t sizes[] = {0, 1, 100, 65536, BODY_FRAME_MAX - 1, BODY_FRAME_MAX, BODY_FRAME_MAX + 1, 3 * BODY_FRAME_MAX + 17};
@@ -318,7 +353,7 @@ static void test_keys(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_crc32c),  cmocka_unit_test(test_seal),    cmocka_unit_test(test_body),
+        cmocka_unit_test(test_crc32c),  cmocka_unit_test(test_seal),    cmocka_unit_test(test_body), cmocka_unit_test(test_reader_again),
         cmocka_unit_test(test_segment_header), cmocka_unit_test(test_journal), cmocka_unit_test(test_keys),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -8,7 +8,6 @@
 
 /* RFC 2449 section 4 asks for 255 octets; UTF-8 names and long pass phrases want more. */
 #define POP3_LINE_MAX 2560
-#define POP3_KEYWORD_MAX 4 /* RFC 1939 section 3: keywords are three or four characters */
 
 struct pop3_line {
     struct slice keyword; /* as typed; compare without case */

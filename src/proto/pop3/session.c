@@ -98,9 +98,12 @@ static int print_all(struct pop3_session *s, print_fn *print)
     for (size_t i = 0; i < s->view.n && rc == 0; i++) {
         if ((mark_of(s, i) & POP3_MARK_DELETED) != 0)
             continue;
-        /* A size that cannot be had now is left out rather than told wrong: the client asks again for that message. */
-        if (print(s, i, &out) == -ECANCELED)
-            rc = -ECANCELED;
+        rc = print(s, i, &out);
+        if (rc != 0 && rc != -ECANCELED) {
+            /* What RETR would send cannot be told now; that the message is there can. */
+            buf_printf(&out, "%zu %" PRIu64 "\r\n", i + 1, s->view.entries[i].size);
+            rc = 0;
+        }
         if (rc == 0 && out.n >= LISTING_CHUNK) {
             rc = stream_write_slice(s->stream, buf_slice(&out));
             buf_reset(&out);

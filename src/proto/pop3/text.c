@@ -36,11 +36,6 @@ const char *pop3_lang_tag(enum pop3_lang lang)
     return langs[lang].tag;
 }
 
-const char *pop3_lang_self(enum pop3_lang lang)
-{
-    return langs[lang].self;
-}
-
 int pop3_reply(struct stream *s, enum pop3_lang lang, enum pop3_text text)
 {
     return pop3_reply_n(s, lang, text, 0, 0);
@@ -68,11 +63,6 @@ int pop3_reply_n(struct stream *s, enum pop3_lang lang, enum pop3_text text, uin
 bool pop3_text_is_ok(enum pop3_text text)
 {
     return texts[text].status[0] == '+';
-}
-
-const char *pop3_text_status(enum pop3_text text)
-{
-    return texts[text].status;
 }
 
 int pop3_answer_lang(struct stream *s, const struct slice *range, enum pop3_lang *lang)

@@ -42,7 +42,6 @@
     T(CANCELLED, "-ERR", "Authentication cancelled", "認証を取りやめました")                                                  \
     T(TLS_ACTIVE, "-ERR", "TLS is already active", "すでに TLS を使っています")                                               \
     T(STLS_AFTER_UTF8, "-ERR", "STLS is not allowed after UTF8", "UTF8 の後に STLS は使えません")                             \
-    T(TLS_TEMPORARY, "-ERR [SYS/TEMP]", "TLS is not available at the moment", "現在 TLS を使えません")                        \
     T(BAD_LANG, "-ERR", "Language not known", "その言語はありません")                                                         \
     T(NO_MESSAGE, "-ERR", "No such message", "そのメールはありません")                                                        \
     T(IS_DELETED, "-ERR", "Message is marked for deletion", "そのメールには削除の印が付いています")                           \
@@ -53,8 +52,7 @@
     T(NOT_REMOVED, "-ERR [SYS/TEMP]", "Some deleted messages not removed", "削除できなかったメールがあります")                \
     T(REVOKED, "-ERR [AUTH]", "Access to this mailbox has been withdrawn", "このメールボックスへのアクセスは取り消されました") \
     T(STORE_GONE, "-ERR [SYS/TEMP]", "Mail store restarted, please reconnect", "メール保管庫が再起動しました。接続し直してください") \
-    T(SHUTDOWN, "-ERR [SYS/TEMP]", "Service is stopping, please reconnect", "サービスを停止します。接続し直してください")      \
-    T(BUSY, "-ERR [SYS/TEMP]", "Too many connections", "接続が多すぎます")
+    T(SHUTDOWN, "-ERR [SYS/TEMP]", "Service is stopping, please reconnect", "サービスを停止します。接続し直してください")
 
 enum pop3_text {
 #define POP3_TEXT_ENUM_(name, ...) POP3_T_##name,
@@ -66,15 +64,11 @@ enum pop3_lang { POP3_EN, POP3_JA, POP3_N_LANGS };
 /* RFC 4647 3.4 lookup of a basic language range: "ja-JP" gives Japanese. "*" and "i-default" give English. */
 bool pop3_lang_find(struct slice range, enum pop3_lang *ret);
 const char *pop3_lang_tag(enum pop3_lang lang);
-/* In the language itself, as LANG lists it. */
-const char *pop3_lang_self(enum pop3_lang lang);
 
 /* One line: status, sentence. The sentences with %llu take a and b. */
 int MAY_YIELD pop3_reply(struct stream *s, enum pop3_lang lang, enum pop3_text text);
 int MAY_YIELD pop3_reply_n(struct stream *s, enum pop3_lang lang, enum pop3_text text, uint64_t a, uint64_t b);
 bool pop3_text_is_ok(enum pop3_text text);
-/* For the trail: "-ERR [AUTH]". */
-const char *pop3_text_status(enum pop3_text text);
 
 /* LANG with and without argument (RFC 6856 section 3); changes *lang when it succeeds. Returns a stream's code. */
 int MAY_YIELD pop3_answer_lang(struct stream *s, const struct slice *range, enum pop3_lang *lang);

@@ -178,7 +178,7 @@ static int setup(void **state)
     buf_init(&fake.trail, 1 << 20);
     buf_init(&fake.asked, 1 << 20);
     arena_init(&arena, 1 << 26);
-    conf = (struct conf){.pop3_idle_timeout = 600000};
+    conf = (struct conf){.pop3_idle_timeout = 600000, .pop3_max_connections = 1};
     role_context()->conf = &conf;
     role_context()->role = ROLE_IMAPD;
     role_context()->stopping = false;
@@ -345,6 +345,19 @@ static void test_in_use(void **state)
     assert_asked("drop\ndrop\n");
 }
 
+static void test_full(void **state)
+{
+    uint64_t verdict;
+    (void)state;
+    int fd = begin("");
+    assert_int_equal(begin_with("", "en", &verdict), -1);
+    assert_int_equal(verdict, SESSION_TEMPORARY);
+    (void)close(fd);
+    while (imapd_sessions_count() != 0)
+        serve();
+    serve();
+}
+
 static void test_revoked(void **state)
 {
     uint64_t verdict;
@@ -474,7 +487,7 @@ int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(test_whole_session), TEST(test_lost_session), TEST(test_in_use), TEST(test_revoked), TEST(test_store_gone),
+        TEST(test_whole_session), TEST(test_lost_session), TEST(test_in_use), TEST(test_full), TEST(test_revoked), TEST(test_store_gone),
         TEST(test_vanished), TEST(test_gone_at_once), TEST(test_damaged), TEST(test_unrecorded), TEST(test_stop), TEST(test_tls_end),
     };
     if (loop_init(NULL) != 0 || role_program_imapd.prepare(role_context(), NULL) != 0 || maildrop_threads() != 0)

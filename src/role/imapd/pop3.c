@@ -11,7 +11,7 @@
 #include "trail/event.h"
 
 #define RECORD_WAIT_MS 10000
-#define FLAG_BATCH 4096
+#define FLAG_BATCH 512
 
 static const char service[] = "pop3";
 
@@ -137,13 +137,13 @@ static bool wants_flags(const struct imapd_session *s, size_t i)
 
 static void set_flags(struct imapd_session *s)
 {
-    uint32_t uids[FLAG_BATCH / 8]; /* a part of a batch: the stack is small */
+    uint32_t uids[FLAG_BATCH];
     size_t n = 0;
     int rc = 0;
     for (size_t i = 0; s->pop3.marks != NULL && i < s->pop3.view.n && rc == 0; i++) {
         if (wants_flags(s, i))
             uids[n++] = s->pop3.view.entries[i].uid;
-        if (n > 0 && (n == sizeof(uids) / sizeof(uids[0]) || i + 1 == s->pop3.view.n)) {
+        if (n > 0 && (n == FLAG_BATCH || i + 1 == s->pop3.view.n)) {
             rc = maildrop_add_flags(s->maildrop, uids, n, STORE_SEEN | STORE_RETRIEVED, STORE_RECENT);
             n = 0;
         }
@@ -210,6 +210,11 @@ static int take_stream(struct imapd_session *s, struct m_session_start *rq)
 
 enum session_verdict imapd_pop3_start(struct m_session_start *rq, int64_t deadline, struct err *err)
 {
+    if (imapd_sessions_count() >= (size_t)role_context()->conf->pop3_max_connections) {
+        role_alert("imapd.full", "a login was put off: pop3 { max_connections } sessions are open");
+        drop_grant(rq->grant, rq->conn);
+        return SESSION_TEMPORARY;
+    }
     struct imapd_session *s = session_of(rq);
     if (s == NULL)
         return SESSION_TEMPORARY;
