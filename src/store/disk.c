@@ -25,6 +25,11 @@ static int real_mkdir(int dir, const char *name, mode_t mode)
 static int real_write(int fd, struct iovec *iov, int n, uint64_t offset)
 {
     while (n > 0) {
+        if (iov->iov_len == 0) {
+            iov++;
+            n--;
+            continue;
+        }
         ssize_t done = pwritev(fd, iov, n, (off_t)offset);
         if (done < 0 && errno == EINTR)
             continue;

@@ -320,7 +320,8 @@ static bool proves_durable(const uint8_t *p, size_t n, uint64_t sequence)
 
 int journal_scan_tail(const struct journal_cursor *c, uint64_t sequence)
 {
-    uint8_t *p = malloc(SCAN_STEP + JOURNAL_HEADER);
+    uint64_t left = c->offset < c->end ? c->end - c->offset : 0;
+    uint8_t *p = malloc((left < SCAN_STEP ? (size_t)left : SCAN_STEP) + JOURNAL_HEADER);
     int rc = p != NULL ? 0 : -ENOMEM, found = JOURNAL_TAIL_CLEAN;
     for (uint64_t at = c->offset; rc == 0 && found != JOURNAL_TAIL_DAMAGED && at < c->end; at += SCAN_STEP) {
         uint64_t n = c->end - at;
