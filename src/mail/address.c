@@ -22,6 +22,7 @@ struct parser {
     size_t spec_at;                /* where the last '@' in spec is, outside of quotes; SIZE_MAX: none */
     struct slice comment;          /* the last one */
     bool blank;                    /* a blank was seen since the last character */
+    bool words;                    /* spec runs over a blank that no '.' or '@' stands next to: several words, no one address */
     bool in_group;
     struct mail_addresses *list;
 };
@@ -60,12 +61,20 @@ static void collect_new(struct parser *p)
     p->spec_at = SIZE_MAX;
     p->comment = SLICE_EMPTY;
     p->blank = false;
+    p->words = false;
+}
+
+static bool joins(char c)
+{
+    return c == '.' || c == '@';
 }
 
 static void collect(struct parser *p, char c)
 {
-    if (p->blank && p->phrase.n != 0)
+    if (p->blank && p->phrase.n != 0) {
+        p->words = p->words || (!joins(c) && !joins(p->phrase.p[p->phrase.n - 1]));
         p->phrase.p[p->phrase.n++] = ' ';
+    }
     p->blank = false;
     p->phrase.p[p->phrase.n++] = c;
     p->spec.p[p->spec.n++] = c;
@@ -129,12 +138,35 @@ static void split_spec(const struct parser *p, struct mail_address *ret)
     ret->domain = slice_from(spec, at + 1);
 }
 
+/* "Joe a@b c@d": the commas and brackets were forgotten. Each word with an '@' is an address, what stands before it its name. */
+static bool push_words(struct parser *p)
+{
+    struct slice rest = text_slice(p->phrase);
+    size_t name_at = 0, at = 0;
+    while (at < rest.n) {
+        size_t n = slice_find(slice_from(rest, at), ' ');
+        struct slice word = slice_head(slice_from(rest, at), n);
+        size_t sign = slice_find(word, '@');
+        if (sign < word.n) {
+            struct mail_address address = {MAIL_ADDR_MAILBOX, slice_trim(slice_of(rest.p + name_at, at - name_at)), SLICE_EMPTY,
+                                           slice_head(word, sign), slice_from(word, sign + 1)};
+            if (!push(p, address))
+                return false;
+            name_at = at + n;
+        }
+        at += n + 1;
+    }
+    return true;
+}
+
 /* What stands before ',' ';' or the end is an address without angle brackets, or nothing. */
 static bool end_bare(struct parser *p)
 {
     struct mail_address address = {.kind = MAIL_ADDR_MAILBOX, .name = p->comment, .route = SLICE_EMPTY};
     bool ok = true;
-    if (p->spec.n != 0) {
+    if (p->spec.n != 0 && p->spec_at != SIZE_MAX && p->words) {
+        ok = push_words(p);
+    } else if (p->spec.n != 0) {
         split_spec(p, &address);
         if (p->spec_at == SIZE_MAX) /* no address at all: shown as it is, blanks too */
             address.local = text_slice(p->phrase);
@@ -144,9 +176,9 @@ static bool end_bare(struct parser *p)
     return ok;
 }
 
-static void collect_plain(struct parser *p, char c, bool splits)
+static void collect_plain(struct parser *p, char c)
 {
-    if (c == '@' && splits)
+    if (c == '@')
         p->spec_at = p->spec.n;
     collect(p, c);
 }
@@ -169,7 +201,7 @@ static bool angle_step(struct parser *p, struct mail_address *address)
     } else if (is_blank(c)) {
         p->blank = true;
     } else {
-        collect_plain(p, c, true);
+        collect_plain(p, c);
     }
     p->at++;
     return false;
@@ -239,8 +271,8 @@ static bool step(struct parser *p)
         return take_delimiter(p, c);
     if (is_blank(c))
         p->blank = true;
-    else
-        collect_plain(p, c, true);
+    else if (c != '>') /* one that nothing opened */
+        collect_plain(p, c);
     p->at++;
     return true;
 }

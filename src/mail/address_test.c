@@ -78,6 +78,10 @@ static void test_table(void **state)
         {"\"\\", "<\"\\@>"},
         {"(", "<(@>"},
         {"<", ""},
+        {"a@b>, c@d", "<a@b> | <c@d>"},
+        {"a@b c@d", "<a@b> | <c@d>"},
+        {"Big Bug bb@bug.com, x@y", "Big Bug<bb@bug.com> | <x@y>"},
+        {"a@b via List <l@x>", "a@b via List<l@x>"},
     };
     (void)state;
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {

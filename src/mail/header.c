@@ -25,14 +25,15 @@ static size_t field_length(struct slice s)
     return n;
 }
 
-/* RFC 5322 3.6.8: printable ASCII without the colon; blanks before the colon are obsolete (4.5.8), not wrong. 0: no field. */
+/* RFC 5322 3.6.8: printable ASCII without the colon; blanks before the colon are obsolete (4.5.8), not wrong; a folded line there is wrong,
+ * but who unfolds first sees the field, and phishers know it. 0: no field. */
 static size_t name_length(struct slice whole, size_t *ret_colon)
 {
     size_t n = 0;
     while (n < whole.n && whole.p[n] > ' ' && whole.p[n] < 127 && whole.p[n] != ':')
         n++;
     size_t colon = n;
-    while (colon < whole.n && (whole.p[colon] == ' ' || whole.p[colon] == '\t'))
+    while (colon < whole.n && strchr(" \t\r\n", whole.p[colon]) != NULL && whole.p[colon] != '\0')
         colon++;
     *ret_colon = colon;
     return colon < whole.n && whole.p[colon] == ':' ? n : 0;

@@ -25,7 +25,10 @@ struct parser {
     size_t at;           /* start of the next line */
     size_t lines;        /* line ends before it */
     enum mode mode;
+    unsigned own_tries; /* lines of this header block that were looked at as its own boundary */
 };
+
+#define OWN_TRIES_MAX 4
 
 static struct mime_part *top_part(struct parser *p)
 {
@@ -52,17 +55,18 @@ static int open_part(struct parser *p, uint32_t parent, bool digest)
     p->b.children[p->n_frames] = 0;
     p->frames[p->n_frames++] = (struct frame){index, SLICE_EMPTY, p->lines};
     p->mode = IN_HEADER;
+    p->own_tries = 0;
     return 0;
 }
 
 /* The boundary of a multipart; false: it has none that can be used. */
-static bool boundary_get(struct parser *p, const struct mime_part *part, struct slice *ret)
+static bool boundary_get(struct parser *p, const struct mail_params *params, struct slice *ret)
 {
     struct slice raw;
-    if (!mail_param_raw(&part->params, SLICE("boundary"), &raw)) {
+    if (!mail_param_raw(params, SLICE("boundary"), &raw)) {
         struct buf joined; /* RFC 2231 continuations */
         buf_init(&joined, MIME_BOUNDARY_MAX);
-        bool found = mail_param_get(&part->params, SLICE("boundary"), &joined) && buf_ok(&joined);
+        bool found = mail_param_get(params, SLICE("boundary"), &joined) && buf_ok(&joined);
         raw = found ? arena_copy(p->b.arena, buf_slice(&joined)) : SLICE_EMPTY;
         buf_done(&joined);
     }
@@ -85,7 +89,7 @@ static int begin_body(struct parser *p, size_t end)
     part->body_at = p->at;
     f->line_at_body = p->lines;
     p->mode = IN_BODY;
-    bool multipart = mime_part_is(part, "multipart", NULL) && boundary_get(p, part, &boundary);
+    bool multipart = mime_part_is(part, "multipart", NULL) && boundary_get(p, &part->params, &boundary);
     bool message = (mime_part_is(part, "message", "rfc822") || mime_part_is(part, "message", "global")) &&
                    part->encoding != MAIL_ENC_BASE64 && part->encoding != MAIL_ENC_QP && part->encoding != MAIL_ENC_UUENCODE;
     if (!multipart && !message)
@@ -120,20 +124,42 @@ static void close_frames(struct parser *p, size_t keep, size_t end, size_t lines
     }
 }
 
-/* RFC 2046 5.1.1: "--" boundary ["--"] and transport padding. Returns the frame's number plus one; 0: no boundary line. */
-static size_t boundary_find(const struct parser *p, struct slice line, bool *ret_last)
+/* RFC 2046 5.1.1: "--" boundary ["--"] and transport padding. */
+static bool is_boundary(struct slice line, struct slice boundary, bool *ret_last)
 {
     line = slice_from(line, 2);
-    for (size_t i = p->n_frames; i > 0; i--) {
-        struct slice b = p->frames[i - 1].boundary;
-        if (b.n == 0 || line.n < b.n || memcmp(line.p, b.p, b.n) != 0)
-            continue;
-        struct slice rest = slice_from(line, b.n);
-        *ret_last = rest.n >= 2 && rest.p[0] == '-' && rest.p[1] == '-';
-        if (slice_trim(slice_from(rest, *ret_last ? 2 : 0)).n == 0)
+    if (line.n < boundary.n || memcmp(line.p, boundary.p, boundary.n) != 0)
+        return false;
+    struct slice rest = slice_from(line, boundary.n);
+    *ret_last = rest.n >= 2 && rest.p[0] == '-' && rest.p[1] == '-';
+    return slice_trim(slice_from(rest, *ret_last ? 2 : 0)).n == 0;
+}
+
+/* Returns the frame's number plus one; 0: no boundary line. */
+static size_t boundary_find(const struct parser *p, struct slice line, bool *ret_last)
+{
+    for (size_t i = p->n_frames; i > 0; i--)
+        if (p->frames[i - 1].boundary.n != 0 && is_boundary(line, p->frames[i - 1].boundary, ret_last))
             return i;
-    }
     return 0;
+}
+
+/* Is the line at `start`, inside a header block, the boundary that the same header block declares? Then the empty line was
+ * forgotten (or is one of blanks), and everything behind it would be hidden in a header. */
+static bool is_own_boundary(struct parser *p, struct slice line, size_t start)
+{
+    struct slice block = slice_of(p->b.m->source.p + top_part(p)->header_at, start - top_part(p)->header_at), boundary;
+    struct mail_field field;
+    struct mail_type type;
+    bool last;
+    if (p->own_tries++ >= OWN_TRIES_MAX)
+        return false;
+    block = slice_head(block, MAIL_HEADER_MAX);
+    while (mail_header_next(&block, &field))
+        if (slice_ieq(field.name, SLICE("Content-Type")))
+            return mail_type_parse(p->b.arena, field.value, &type) && slice_ieq(type.type, SLICE("multipart")) &&
+                   boundary_get(p, &type.params, &boundary) && is_boundary(line, boundary, &last);
+    return false;
 }
 
 /* A boundary line of frames[i] begins at `start`. */
@@ -142,6 +168,13 @@ static int take_boundary(struct parser *p, size_t i, bool last, size_t start, si
     struct frame *f = &p->frames[i];
     struct slice source = p->b.m->source;
     bool crlf = start >= 2 && source.p[start - 2] == '\r';
+    if (p->mode == IN_HEADER && p->n_frames == i + 2 && top_part(p)->header_at == start) {
+        /* Two boundary lines in a row: the first one has no line end left for the second, so nothing is between them. */
+        p->b.children[i]--;
+        p->b.m->n_parts--;
+        p->n_frames--;
+        p->mode = IN_BODY;
+    }
     /* A header block without an empty line, and so a part without a body, ends here too; a message inside one as well. */
     size_t at = p->at, lines_now = p->lines;
     p->at = start;
@@ -178,11 +211,14 @@ static int take_line(struct parser *p)
         line.n--;
     p->at = lf != NULL ? (size_t)(lf - source.p) + 1 : source.n;
     p->lines += lf != NULL;
-    if (p->n_boundaries != 0 && line.n > 2 && line.p[0] == '-' && line.p[1] == '-') {
-        bool last;
-        size_t i = boundary_find(p, line, &last);
-        if (i != 0)
-            return take_boundary(p, i - 1, last, start, before);
+    bool dashes = line.n > 2 && line.p[0] == '-' && line.p[1] == '-', last;
+    size_t i = dashes && p->n_boundaries != 0 ? boundary_find(p, line, &last) : 0;
+    if (i != 0)
+        return take_boundary(p, i - 1, last, start, before);
+    if (dashes && p->mode == IN_HEADER && is_own_boundary(p, line, start)) {
+        p->at = start; /* read again, as what it is */
+        p->lines = before;
+        return begin_body(p, start);
     }
     return p->mode == IN_HEADER && line.n == 0 ? begin_body(p, start) : 0;
 }

@@ -5,9 +5,11 @@
  * most MIME_DEPTH_MAX boundaries). What lies beyond a limit is content of the last part within it, and `limits` says so.
  *
  * Decisions where RFCs leave room or mail breaks them:
- * - a header block ends at the first empty line only (header.h), or at a boundary of an open multipart;
+ * - a header block ends at the first empty line only (header.h), at a boundary of an open multipart, or at the boundary that it
+ *   declares itself (the empty line was forgotten);
  * - a boundary line is "--" boundary ["--"] and blanks, nothing else; the innermost open multipart is asked first, an outer
- *   boundary ends everything inside; after its closing line a multipart knows its boundary no more;
+ *   boundary ends everything inside; after its closing line a multipart knows its boundary no more; of several boundary lines
+ *   in a row the last one counts;
  * - a multipart without a boundary parameter, and a message/rfc822 that is base64 or quoted-printable (RFC 2046 5.2.1 forbids
  *   it), are leaves;
  * - of a field that must stand once the first one counts; To, Cc and Bcc are put together (RFC 5322 4.5.3).
@@ -23,7 +25,7 @@
 
 #define MIME_DEPTH_MAX 32
 #define MIME_PARTS_MAX 1000
-#define MIME_BOUNDARY_MAX 255 /* RFC 2046 5.1.1 says 70 */
+#define MIME_BOUNDARY_MAX 4096 /* RFC 2046 5.1.1 says 70, programs do not */
 /* Of all envelopes together: an address takes many times the memory of the few bytes that make it. */
 #define MIME_ADDRESSES_MAX 10000
 #define MIME_ADDRESS_BYTES_MAX (1024 * 1024)

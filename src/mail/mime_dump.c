@@ -28,14 +28,14 @@ static void put_decoded(struct buf *out, const char *name, struct slice raw, str
     buf_done(&text);
 }
 
-static void put_addresses(struct buf *out, const char *name, const struct mail_addresses *l)
+static void put_addresses(struct buf *out, const char *name, const struct mail_addresses *l, struct slice hint)
 {
     static const char *const kinds[] = {"mailbox", "group", "end"};
     buf_printf(out, ",\"%s\":[", name);
     for (size_t i = 0; i < l->n; i++) {
         const struct mail_address *a = &l->items[i];
         buf_printf(out, "%s{\"kind\":\"%s\",", i != 0 ? "," : "", kinds[a->kind]);
-        put_decoded(out, "name", a->name, SLICE_EMPTY);
+        put_decoded(out, "name", a->name, hint);
         buf_put_char(out, ',');
         put_string(out, "local", a->local);
         buf_put_char(out, ',');
@@ -93,9 +93,9 @@ static void put_envelope(struct buf *out, const struct mime_message *m)
     put_decoded(out, "subject", e->subject, hint);
     buf_put_char(out, ',');
     put_string(out, "message_id", e->message_id);
-    put_addresses(out, "from", &e->from);
-    put_addresses(out, "to", &e->to);
-    put_addresses(out, "cc", &e->cc);
+    put_addresses(out, "from", &e->from, hint);
+    put_addresses(out, "to", &e->to, hint);
+    put_addresses(out, "cc", &e->cc, hint);
     if (m->has_date)
         buf_printf(out, ",\"date_ms\":%lld,\"zone\":%d", (long long)m->date.ms, m->date.zone_minutes);
 }

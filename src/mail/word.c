@@ -35,7 +35,7 @@ static bool word_parse(struct slice all, size_t at, size_t *cache, struct word *
     struct slice charset = slice_head(s, 64);
     charset = slice_head(charset, slice_find(charset, '?'));
     struct slice rest = slice_from(s, charset.n);
-    if (charset.n == 0 || rest.n < 3 || rest.p[0] != '?' || rest.p[2] != '?')
+    if (rest.n < 3 || rest.p[0] != '?' || rest.p[2] != '?')
         return false;
     char how = ascii_lower(rest.p[1]);
     size_t text = at + 2 + charset.n + 3, end = end_find(all, text, cache);
