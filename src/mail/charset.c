@@ -14,7 +14,7 @@ struct charset {
     const char *labels; /* lower case, separated by spaces */
 };
 
-/* Order: what is common first. EBCDIC and the escape-ridden ISO-2022-CN-EXT are left out on purpose. */
+/* Order: what is common first. The escape-ridden ISO-2022-CN-EXT is left out on purpose. */
 static const struct charset charsets[] = {
     {NULL, BY_UTF8, "utf-8 utf8 unicode-1-1-utf-8 cp65001 x-utf-8 utf-8n"},
     {NULL, BY_ASCII,
@@ -103,6 +103,13 @@ static const struct charset charsets[] = {
     {"CP865", BY_ICONV, "ibm865 cp865"},
     {"CP866", BY_ICONV, "ibm866 cp866 866 csibm866"},
     {"CP869", BY_ICONV, "ibm869 cp869"},
+    /* EBCDIC: from mainframes. */
+    {"IBM037", BY_ICONV, "ibm037 cp037 ebcdic-cp-us"},
+    {"IBM273", BY_ICONV, "ibm273 cp273"},
+    {"IBM424", BY_ICONV, "ibm424 cp424 ebcdic-cp-he"},
+    {"IBM500", BY_ICONV, "ibm500 cp500 ebcdic-cp-be"},
+    {"IBM875", BY_ICONV, "ibm875 cp875"},
+    {"IBM1026", BY_ICONV, "ibm1026 cp1026"},
 };
 #define CHARSETS_N (sizeof(charsets) / sizeof(charsets[0]))
 #define LABEL_MAX 40

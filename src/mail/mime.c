@@ -168,7 +168,7 @@ static int take_boundary(struct parser *p, size_t i, bool last, size_t start, si
     struct frame *f = &p->frames[i];
     struct slice source = p->b.m->source;
     bool crlf = start >= 2 && source.p[start - 2] == '\r';
-    if (p->mode == IN_HEADER && p->n_frames == i + 2 && top_part(p)->header_at == start) {
+    if (!last && p->mode == IN_HEADER && p->n_frames == i + 2 && top_part(p)->header_at == start) {
         /* Two boundary lines in a row: the first one has no line end left for the second, so nothing is between them. */
         p->b.children[i]--;
         p->b.m->n_parts--;

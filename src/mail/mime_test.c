@@ -45,7 +45,7 @@ static void test_structure(void **state)
         {MIXED("b") "pre\r\n--b\r\n\r\none\r\n--b\r\nContent-Type: a/b\r\n\r\ntwo\r\n\r\n--b--\r\nepi\r\n--b\r\n", "mixed[text/plain{one}0 a/b{two\r\n}1 ]"},
         {MIXED("b") "--b\r\n\r\n--b\r\n\r\n\r\n--b--", "mixed[text/plain{}0 text/plain{}0 ]"},
         {MIXED("b") "--b\r\n--b\r\nContent-Type: a/b\r\n--b--\r\n", "mixed[a/b{}0 ]"},
-        {MIXED("b") "--b\r\n--b\r\n\r\nx\r\n--b\r\n--b--\r\n", "mixed[text/plain{x}0 ]"},
+        {MIXED("b") "--b\r\n--b\r\n\r\nx\r\n--b\r\n--b--\r\n", "mixed[text/plain{x}0 text/plain{}0 ]"},
         /* the empty line before the first boundary forgotten, or of blanks */
         {"Content-Type: multipart/mixed; boundary=b\r\n--b\r\n\r\nx\r\n--b--", "mixed[text/plain{x}0 ]"},
         {"Content-Type: multipart/mixed; boundary=b\r\n \r\n--b\r\n\r\nx\r\n--b--", "mixed[text/plain{x}0 ]"},
