@@ -5,7 +5,9 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <sys/socket.h>
 
+#include "io/loop.h"
 #include "proto/smtp/fake_world.h"
 
 static const char dialogue[] =
@@ -164,6 +166,50 @@ static void reload_counts_from_the_next_message(void **state)
     run_done(&r);
 }
 
+/* A stop: who waits for a command hears 421 at once. */
+struct stopped {
+    struct run run;
+    struct smtp_session *session;
+    int fds[2];
+};
+
+static void stopped_run(void *arg)
+{
+    struct stopped *t = arg;
+    smtp_session_run(t->session);
+    smtp_session_free(t->session);
+}
+
+static void idle_sessions_stop_at_once(void **state)
+{
+    (void)state;
+    static struct stopped t;
+    char got[512];
+    struct stream *stream;
+    assert_int_equal(loop_init(NULL), 0);
+    run_init(&t.run, SLICE_EMPTY);
+    clock_fake_set(-1, 0);
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, t.fds), 0);
+    assert_int_equal(stream_new_fd(t.fds[0], &stream), 0);
+    struct smtp_session_params p = {.listener = "test", .backend = &world_backend, .arg = &t.run.world, .settings = &t.run.settings};
+    assert_true(netaddr_parse_ip(SLICE("192.0.2.7"), &p.peer));
+    assert_int_equal(smtp_session_new(&p, stream, &t.session), 0);
+    assert_int_equal(write(t.fds[1], "HELO x.example\r\n", 16), 16);
+    assert_int_equal(fiber_start("test", stopped_run, &t, NULL), 0);
+    for (int i = 0; i < 10; i++)
+        loop_turn(1);
+    smtp_session_stop(t.session);
+    assert_true(fiber_run_all(1000));
+    ssize_t n = read(t.fds[1], got, sizeof(got) - 1);
+    assert_true(n > 0);
+    got[n] = '\0';
+    assert_non_null(strstr(got, "250 mx.example.test\r\n421 4.3.2 "));
+    assert_int_equal(read(t.fds[1], got, sizeof(got)), 0);
+    (void)close(t.fds[1]);
+    run_done(&t.run);
+    loop_done();
+}
+
 static void settings_are_checked(void **state)
 {
     (void)state;
@@ -185,6 +231,7 @@ int main(void)
         cmocka_unit_test(the_dialogue_works),       cmocka_unit_test(reads_fail_everywhere),
         cmocka_unit_test(writes_fail_everywhere),   cmocka_unit_test(slow_senders_are_cut_off),
         cmocka_unit_test(reload_counts_from_the_next_message), cmocka_unit_test(settings_are_checked),
+        cmocka_unit_test(idle_sessions_stop_at_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
