@@ -21,6 +21,7 @@
 #define REQUEST_ARENA_MAX (8 * 1024 * 1024)
 #define BUCKETS 1024
 #define DEADLINE_MAX_MS (24 * 3600 * 1000)
+#define NOTE_WAITS_MS 120000 /* for a role that is still starting: as long as the supervisor waits for it */
 #define SOCKET_BUFFER (2 * 1024 * 1024)
 
 enum frame_kind { FRAME_REQUEST, FRAME_REPLY, FRAME_NOTE };
@@ -100,6 +101,8 @@ static struct {
     uint64_t serial;
     uint32_t call;
     size_t serving;
+    bool closed; /* not serving others than the supervisor yet */
+    struct fiber_queue opened;
 } ipc;
 
 /* Frames are read here first; what must live longer is copied out. */
@@ -115,6 +118,23 @@ int ipc_init(enum role self, uint64_t self_instance, const struct ipc_handler *h
     for (int i = 0; i < ROLE_COUNT; i++)
         list_init(&ipc.peers[i]);
     return 0;
+}
+
+void ipc_set_open(bool open)
+{
+    ipc.closed = !open;
+    if (open)
+        fiber_wake_all(&ipc.opened);
+}
+
+void ipc_each_peer(ipc_peer_event_fn *fn)
+{
+    for (int role = 0; role < ROLE_COUNT; role++) {
+        for (struct list *n = ipc.peers[role].next; n != &ipc.peers[role]; n = n->next) {
+            const struct ipc_peer *p = list_item(n, struct ipc_peer, node);
+            fn(p->role, p->instance, p->serial, true);
+        }
+    }
 }
 
 void ipc_set_violation_fn(ipc_violation_fn *fn)
@@ -384,13 +404,22 @@ static void answer(struct served *s, int rc, void *reply, const struct err *err)
     (void)send_failure(s->rq.peer, &head, err->code == rc && err->text[0] != '\0' ? err->text : err_name(rc));
 }
 
+static int wait_until_open(const struct served *s)
+{
+    int64_t deadline = s->message->reply != NULL ? s->rq.deadline : clock_deadline(NOTE_WAITS_MS);
+    int rc = 0;
+    while (rc == 0 && ipc.closed && s->rq.from != ROLE_SUPERVISOR)
+        rc = fiber_wait(&ipc.opened, deadline);
+    return rc;
+}
+
 static void serve(void *arg)
 {
     struct served *s = arg;
     struct err err = {0};
     void *reply = NULL;
-    int rc = 0;
-    if (s->message->reply != NULL) {
+    int rc = wait_until_open(s);
+    if (rc == 0 && s->message->reply != NULL) {
         reply = arena_alloc(&s->arena, s->message->reply->size);
         if (reply != NULL)
             record_clear(s->message->reply, reply);

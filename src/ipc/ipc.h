@@ -49,6 +49,11 @@ typedef void ipc_peer_event_fn(enum role role, uint64_t instance, uint64_t seria
 
 /* Once a process. handlers ends with {0, NULL}. */
 int ipc_init(enum role self, uint64_t self_instance, const struct ipc_handler *handlers, ipc_peer_event_fn *on_peer);
+/* Until then, requests of others than the supervisor wait (till their deadline): a role that is still opening its files serves
+ * nobody, and loses nothing. ipc_init leaves it open; a role's start closes it first. */
+void ipc_set_open(bool open);
+/* Calls fn as the peer event of every peer that is there. */
+void ipc_each_peer(ipc_peer_event_fn *fn);
 /* Called when a peer broke the rules, before it is closed: the role records it. */
 typedef void ipc_violation_fn(enum role role, uint64_t instance, const char *reason);
 void ipc_set_violation_fn(ipc_violation_fn *fn);

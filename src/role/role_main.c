@@ -30,6 +30,7 @@ static struct {
     struct conf *conf;
     uint64_t uid;
     bool as_root, hello, probing;
+    bool prepared; /* the program's on_peer may be called */
     char name[64], run_dir[4096];
     char listener_names[ROLE_LISTENERS_MAX][64];
 } self;
@@ -149,10 +150,15 @@ static int on_start(struct ipc_request *rq, void *request, void *reply, struct e
         rc = self.program->threads(role_context(), err);
     if (rc == 0)
         rc = sandbox_confine_calls(role_context()->role, err);
+    if (rc == 0 && self.program->on_peer != NULL) {
+        ipc_each_peer(self.program->on_peer); /* those that came before there was anything to tell */
+        self.prepared = true;
+    }
     if (rc == 0 && self.program->start != NULL)
         rc = self.program->start(role_context(), err);
     if (rc != 0)
         return rc;
+    ipc_set_open(true);
     ((struct m_start_reply *)reply)->landlock_abi = (uint64_t)abi;
     log_info("role.serving", L_INT("landlock", abi));
     return 0;
@@ -243,7 +249,7 @@ static void on_peer(enum role role, uint64_t instance, uint64_t serial, bool up)
         log_warning("role.supervisor_gone");
         loop_stop();
     }
-    if (self.program->on_peer != NULL)
+    if (self.prepared)
         self.program->on_peer(role, instance, serial, up);
 }
 
@@ -303,6 +309,7 @@ int role_main(int argc, char **argv)
         return 71;
     }
     ipc_set_violation_fn(on_violation);
+    ipc_set_open(false);
     (void)fcntl(CONTROL_FD, F_SETFD, FD_CLOEXEC);
     if (ipc_peer_add(ROLE_SUPERVISOR, 0, 0, CONTROL_FD, NULL) != 0)
         return 71;
