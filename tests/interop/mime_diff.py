@@ -113,12 +113,20 @@ def raw_header(message, name):
     return None
 
 
+def lenient_getaddresses(values):
+    """Newer releases (and Debian's) return nothing at all for a list with an error in it, unless told otherwise."""
+    try:
+        return getaddresses(values, strict=False)
+    except TypeError:
+        return getaddresses(values)
+
+
 def python_addresses(message, name, repeats):
     values = [v for k, v in message._headers if k.lower() == name]
     values = values if repeats else values[:1]
     values = [re.sub(r"\r?\n", "", v.encode("utf-8", "surrogateescape").decode("utf-8", "replace")) for v in values]
     try:
-        return [[python_text(n), a] for n, a in getaddresses(values) if n or a]
+        return [[python_text(n), a] for n, a in lenient_getaddresses(values) if n or a]
     except RecursionError:  # comments in comments
         return [["", "RecursionError"]]
 
