@@ -95,7 +95,7 @@ static void commit_group(struct store *s, struct list *group)
 {
     if (list_empty(group))
         return;
-    int rc = s->readonly ? ERR_READONLY : write_group(s, group);
+    int rc = store_is_readonly(s) ? ERR_READONLY : write_group(s, group);
     if (rc != 0 && rc != ERR_READONLY)
         store_fail(s, "store.readonly", "writing the journal failed; no mail is accepted until the service is restarted", rc);
     finish_group(s, group, rc);
@@ -137,18 +137,18 @@ static void check_space(struct store *s)
     if (low && !__atomic_load_n(&s->low_space, __ATOMIC_RELAXED))
         store_alert(s, "store.full", "free disk space is below store.reserve; new mail is put off");
     __atomic_store_n(&s->low_space, low, __ATOMIC_RELAXED);
-    if (!low && !s->ballast)
+    if (!low && !__atomic_load_n(&s->ballast, __ATOMIC_SEQ_CST))
         ballast_make(s);
 }
 
 /* One job into the group, committing it first when the segment is full. A job that cannot be placed fails alone. */
 static void place_job(struct store *s, struct job *j, struct list *group, uint64_t *group_bytes)
 {
-    int rc = s->readonly ? ERR_READONLY : 0;
+    int rc = store_is_readonly(s) ? ERR_READONLY : 0;
     if (rc == 0 && !fits(s, *group_bytes + j->size)) {
         commit_group(s, group);
         *group_bytes = 0;
-        rc = s->readonly ? ERR_READONLY : 0;
+        rc = store_is_readonly(s) ? ERR_READONLY : 0;
         if (rc == 0 && !fits(s, j->size))
             rc = roll(s, j->size, j->may_fill);
         if (rc != 0 && rc != -ENOSPC && rc != ERR_READONLY)

@@ -397,7 +397,13 @@ static int load_entries(struct keys *k, uint64_t size, struct err *err)
 int MAY_YIELD keys_load(struct keys *k, bool create, struct err *err)
 {
     struct stat st;
-    int fd, rc = k->disk->open(k->dir, KEYS_FILE, O_RDWR, 0, &fd);
+    int fd;
+    /* After a failure (keyd was not there yet) it may be called again. */
+    drop_items(&k->items);
+    if (k->fd >= 0)
+        (void)close(k->fd);
+    k->fd = -1;
+    int rc = k->disk->open(k->dir, KEYS_FILE, O_RDWR, 0, &fd);
     if (rc == -ENOENT && create)
         return create_file(k, err);
     if (rc != 0)

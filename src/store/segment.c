@@ -259,16 +259,16 @@ void ballast_make(struct store *s)
     int rc = s->disk->open(s->dir, BALLAST_FILE, O_RDWR | O_CREAT, 0600, &fd);
     if (rc != 0)
         return;
-    s->ballast = s->disk->allocate(fd, STORE_BALLAST) == 0;
+    bool made = s->disk->allocate(fd, STORE_BALLAST) == 0;
     (void)close(fd);
-    if (!s->ballast)
+    if (!made)
         (void)s->disk->unlink(s->dir, BALLAST_FILE);
+    __atomic_store_n(&s->ballast, made, __ATOMIC_SEQ_CST);
 }
 
 bool ballast_drop(struct store *s)
 {
-    if (!s->ballast)
+    if (!__atomic_exchange_n(&s->ballast, false, __ATOMIC_SEQ_CST))
         return false;
-    s->ballast = false;
     return s->disk->unlink(s->dir, BALLAST_FILE) == 0;
 }

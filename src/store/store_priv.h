@@ -146,7 +146,7 @@ struct store {
         uint64_t id, offset, size;
     } seg;
     uint64_t sequence, durable, event;
-    bool ballast;
+    bool ballast;              /* (A) there is a ballast file */
 
     pthread_t threads[16 + 2];
     unsigned n_threads;
