@@ -64,7 +64,8 @@ static int admit_rcpt(struct store *s, MDB_txn *t, const struct store_accept *a,
     if (rc != 0)
         return rc;
     uint64_t used = row.used + (p != NULL ? p->bytes : 0);
-    if (row.quota != 0 && (used > row.quota || size > row.quota - used))
+    bool fits = used <= row.quota && size <= row.quota - used;
+    if (row.quota != 0 && !fits && !(r->may_exceed && used < row.quota))
         return ERR_QUOTA;
     const uint8_t *key = keys_account(s->keys, r->account);
     if (key == NULL)

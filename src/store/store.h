@@ -161,6 +161,7 @@ struct store_rcpt {
     int64_t internal_ms; /* internal date; 0: the accept's received_ms */
     int64_t save_ms;     /* 0: now. Kept by imports */
     /* results */
+    bool may_exceed;     /* taken whole if there is any room at all: the quota may be exceeded by this one message */
     int status;          /* 0, -ENOENT, ERR_GONE, ERR_QUOTA, ERR_CORRUPT (no key) */
     uint32_t uid, uidvalidity; /* 0 unless want_uids */
     uint64_t message;

@@ -8,7 +8,7 @@ import tempfile
 
 import pytest
 
-from kk import PASSWORD, Service, body_after_trace
+from kk import PASSWORD, Service, body_after_trace, wait_for
 
 MESSAGES = [b"Subject: one\r\n\r\n.dot\r\n..two dots\r\n", b"Subject: two\r\n\r\n" + b"line\r\n" * 5000, b"Subject: three\r\n\r\n\xe6\x9b\xb8\xe7\x95\x99\r\n"]
 
@@ -168,7 +168,7 @@ def test_the_trail_tells_what_was_taken(service):
     c.retr(1)
     c.retr(3)
     c.quit()
-    events = [e for e in service.trail() if e["event"] == "mail.retrieved"]
+    events = wait_for(lambda: [e for e in service.trail() if e["event"] == "mail.retrieved"], 10, "the record")
     assert len(events) == 1 and events[0]["messages"] == 2 and events[0]["user"] == "alice@example.test"
     logins = [e for e in service.trail() if e["event"] == "login.ok"]
     assert len(logins) == 1 and logins[0]["peer"] == "127.0.0.1" and logins[0]["service"] == "pop3"

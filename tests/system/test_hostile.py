@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from kk import Service
+from kk import Service, wait_for
 
 LIMITS = """smtp {
     max_connections = 8000
@@ -80,8 +80,7 @@ def test_one_client_cannot_take_all_connections(kk):
             assert line.startswith(b"421"), line
             refused += 1
     assert len(kept) == 50 and refused == 30
-    events = kk.trail("event=smtp.abuse")
-    assert any("connections" in e["limit"] for e in events)
+    wait_for(lambda: any("connections" in e["limit"] for e in kk.trail("event=smtp.abuse")), 10, "the record")
 
 
 def test_who_speaks_first_is_refused():

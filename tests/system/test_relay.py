@@ -3,6 +3,8 @@ import socket
 
 import pytest
 
+from kk import wait_for
+
 SHAPES = [
     "<victim@example.com>",
     "<victim%example.com@example.test>",
@@ -74,7 +76,10 @@ def test_refusals_are_recorded_with_who_and_what(shared_kk):
     c("MAIL FROM:<thief@example.org>")
     assert c("RCPT TO:<victim@elsewhere.example>").startswith(b"550 5.7.1")
     c("QUIT")
-    events = [e for e in shared_kk.trail("event=smtp.relay_denied") if e["recipient"] == "victim@elsewhere.example"]
+
+    def found():
+        return [e for e in shared_kk.trail("event=smtp.relay_denied") if e["recipient"] == "victim@elsewhere.example"]
+    events = wait_for(found, 10, "the record")
     assert len(events) == 1
     assert events[0]["peer"] == "127.0.0.1" and events[0]["sender"] == "thief@example.org" and events[0]["helo"] == "recorder.example.org"
 

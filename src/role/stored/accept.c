@@ -93,6 +93,13 @@ static struct grant *good_grant(const struct accepting *a, const struct m_accept
     return NULL;
 }
 
+/* A sender that told no size was promised room at RCPT: its message is taken whole as long as the account is not full. (Else one small
+ * mailbox would hold the message up for all recipients, again and again.) */
+static bool size_was_told(const struct grant *g)
+{
+    return g->reserved != 0;
+}
+
 /* Whether the message fits beside what is kept and what others have reserved. */
 static enum accept_status capacity(const struct grant *g, uint64_t size)
 {
@@ -100,7 +107,9 @@ static enum accept_status capacity(const struct grant *g, uint64_t size)
     if (store_account_get(stored()->store, STORE_ACCOUNT(g->account), &info) < 0)
         return ACCEPT_TEMPORARY;
     uint64_t taken = info.used + grants_reserved(&stored()->grants, g->account) - g->reserved;
-    return info.quota == 0 || (taken <= info.quota && size <= info.quota - taken) ? ACCEPT_OK : ACCEPT_FULL;
+    if (info.quota == 0 || (!size_was_told(g) && taken < info.quota))
+        return ACCEPT_OK;
+    return taken <= info.quota && size <= info.quota - taken ? ACCEPT_OK : ACCEPT_FULL;
 }
 
 static void take_grants(struct accepting *a)
@@ -115,7 +124,7 @@ static void take_grants(struct accepting *a)
         if (a->results[i].status != ACCEPT_OK)
             continue;
         a->rcpts[a->n] = (struct store_rcpt){.account = STORE_ACCOUNT(rcpt->account), .name = rcpt->mailbox, .prefix = rcpt->prefix,
-                                             .flags = STORE_RECENT};
+                                             .flags = STORE_RECENT, .may_exceed = again || !size_was_told(g)};
         a->taken[a->n++] = (struct taken){i, g->id, g->reserved, again};
         g->message = q->message;
         g->use = a->number;

@@ -268,7 +268,7 @@ static void some_recipients_may_be_refused(void **state)
 static void all_recipients_or_none(void **state)
 {
     (void)state;
-    uint64_t g1 = deliver_grant(1, 0, 7), g3 = deliver_grant(3, 0, 0), twice[2] = {deliver_grant(2, 0, 0), deliver_grant(2, 0, 0)};
+    uint64_t g1 = deliver_grant(1, 0, 7), g3 = deliver_grant(3, 0, 1), twice[2] = {deliver_grant(2, 0, 1), deliver_grant(2, 0, 1)};
     fake_store.accounts[3].quota = 5;
     fake_store.accounts[2].quota = 30; /* one copy fits, two do not */
     const struct {
@@ -433,8 +433,9 @@ static void reservations_of_others_count_at_accept(void **state)
 {
     (void)state;
     fake_store.accounts[1] = (struct store_account_info){.quota = 100, .created_ms = 1};
-    uint64_t without_size = deliver_grant(1, 0, 0), reserved = deliver_grant(1, 1, 90);
-    assert_int_equal(accept_one(&smtpd0, 1, 1, without_size), ACCEPT_FULL); /* would take what was promised to the other */
+    uint64_t too_small = deliver_grant(1, 0, 1), without_size = deliver_grant(1, 0, 0), reserved = deliver_grant(1, 1, 99);
+    assert_int_equal(accept_one(&smtpd0, 1, 1, too_small), ACCEPT_FULL);    /* would take what was promised to the other */
+    assert_int_equal(accept_one(&smtpd0, 1, 1, without_size), ACCEPT_FULL); /* nothing is left */
     struct m_grant_drop drop = {.grant = reserved};
     fake_send(&smtpd1, IPC_grant_drop, 2, 0, 0, &record_m_grant_drop, &drop);
     turns(3);
