@@ -174,7 +174,8 @@ enum rcpt_verdict {
     RCPT_TOO_BIG,      /* 552 5.2.3: larger than the account's quota can ever take */
     RCPT_TEMPORARY,    /* 451 4.3.0 */
 };
-/* address: as given in RCPT TO, unquoted, domain as given. size: SIZE= or 0. One deliver grant a target account. */
+/* address: as given in RCPT TO, unquoted, domain as given. size: SIZE= or 0. One deliver grant a target account; where the verdict is not
+ * RCPT_OK, targets are those whose grants were given before one was refused, for the asker to drop. */
 #define RECORD_m_rcpt_check(F, S)                                                                                \
     F(S, ID, conn, 0) F(S, ID, message, 0) F(S, STR, address, IPC_ADDRESS_MAX) F(S, U64, size, 0)
 #define RECORD_m_rcpt_target(F, S)                                                                               \

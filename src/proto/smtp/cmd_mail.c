@@ -230,6 +230,8 @@ static int rcpt_ask(struct smtp_session *s, const struct smtp_path *path, const 
     verdict_answer(verdict, path, &a);
     if (verdict == RCPT_OK)
         return rcpt_taken(s, path, params, &reply, &a);
+    if (rc == 0)
+        grants_spare(s, &reply, true);
     smtp_trail_rcpt(s, verdict == RCPT_NOT_OURS, path->address, &a);
     return smtp_reply_answer(s, &a);
 }

@@ -96,20 +96,22 @@ static int regrant(struct smtp_session *s)
         struct m_rcpt_check rq = {.conn = s->conn, .message = tx->message, .address = tx->rcpts[i].given, .size = tx->body.size};
         struct m_rcpt_check_reply reply = {.canonical = SLICE_EMPTY};
         int rc = s->backend->rcpt_check(s->arg, &tx->arena, &rq, &reply);
-        if (rc != 0 || reply.verdict != RCPT_OK)
-            return rc != 0 ? rc : ERR_DENIED;
+        if (rc != 0)
+            return rc;
         for (size_t j = 0; j < reply.targets.n; j++) {
             const struct m_rcpt_target *t = RECORD_ITEM(reply.targets, m_rcpt_target, j);
             size_t k = 0;
             while (k < tx->n_targets && tx->targets[k].account != t->account)
                 k++;
-            if (k < tx->n_targets && tx->targets[k].status == ACCEPT_NO_GRANT) {
+            if (reply.verdict == RCPT_OK && k < tx->n_targets && tx->targets[k].status == ACCEPT_NO_GRANT) {
                 tx->targets[k].grant = t->grant;
                 tx->targets[k].status = ACCEPT_TEMPORARY; /* a second recipient may mean the same account */
             } else {
                 s->backend->grant_drop(s->arg, t->grant);
             }
         }
+        if (reply.verdict != RCPT_OK)
+            return ERR_DENIED;
     }
     return 0;
 }

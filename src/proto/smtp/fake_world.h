@@ -1,5 +1,5 @@
 /* fake_world.h: the backend of tests and fuzzers: a small world in memory with a fake clock. Recipients, by local part at example.test or
- * 例え.テスト: alice (account 1), bob (2), postmaster (9), abuse (9), group (1 and 2), huge (1000 accounts), disabled, full, big, temp,
+ * 例え.テスト: alice (account 1), bob (2), postmaster (9), abuse (9), group (1 and 2), half (a list whose second member is full), huge (1000 accounts), disabled, full, big, temp,
  * down (authd does not answer); a sub-address of alice; all others are unknown, all other domains not ours. A message acts by its
  * content: "X-Fake: reject", "defer", "loop", "filter-down", "full", "one-full", "no-grant", "store-down", "header". */
 #ifndef KK_PROTO_SMTP_FAKE_WORLD_H
@@ -59,7 +59,7 @@ static const struct world_rcpt {
 } world_rcpts[] = {
     {"alice", 1, RCPT_OK}, {"bob", 2, RCPT_OK}, {"postmaster", 9, RCPT_OK}, {"abuse", 9, RCPT_OK}, {"alice+news", 1, RCPT_OK},
     {"group", 1, RCPT_OK}, {"huge", 0, RCPT_OK}, {"disabled", 0, RCPT_DISABLED}, {"full", 0, RCPT_FULL}, {"big", 0, RCPT_TOO_BIG},
-    {"temp", 0, RCPT_TEMPORARY}, {"bad", 0, RCPT_BAD_ADDRESS}, {"用户", 3, RCPT_OK},
+    {"half", 1, RCPT_FULL}, {"temp", 0, RCPT_TEMPORARY}, {"bad", 0, RCPT_BAD_ADDRESS}, {"用户", 3, RCPT_OK},
 };
 
 static struct m_rcpt_target world_target(struct world *w, uint64_t account, struct slice address)
@@ -87,7 +87,7 @@ static int world_rcpt_check(void *arg, struct arena *a, const struct m_rcpt_chec
         if (!slice_ieq(local, slice_str(r->local)))
             continue;
         reply->verdict = r->verdict;
-        size_t n = r->verdict != RCPT_OK ? 0 : strcmp(r->local, "group") == 0 ? 2 : strcmp(r->local, "huge") == 0 ? 1000 : 1;
+        size_t n = r->verdict != RCPT_OK ? r->account : strcmp(r->local, "group") == 0 ? 2 : strcmp(r->local, "huge") == 0 ? 1000 : 1;
         struct m_rcpt_target *t = arena_array(a, n, sizeof(*t));
         if (t == NULL)
             return -ENOMEM;

@@ -29,12 +29,13 @@ static enum rcpt_verdict MAY_YIELD get_grant(const struct ipc_request *rq, const
 /* A list is all or nothing: one member that cannot take the message now puts it off for all, for what was accepted for a list must not
  * be lost for one of them, and the sender has no way to repeat it for that one alone. */
 static enum rcpt_verdict MAY_YIELD get_grants(const struct ipc_request *rq, const struct m_rcpt_check *q, const struct directory_answer *ans,
-                                              struct m_rcpt_target *targets)
+                                              struct m_rcpt_target *targets, size_t *ret_n)
 {
-    for (size_t i = 0; i < ans->n_targets; i++) {
-        const struct directory_target *t = &ans->targets[i];
-        targets[i] = (struct m_rcpt_target){.account = t->account, .address = t->address, .detail = t->detail};
-        enum rcpt_verdict v = get_grant(rq, q, t->account, &targets[i].grant);
+    for (*ret_n = 0; *ret_n < ans->n_targets; ++*ret_n) {
+        const struct directory_target *t = &ans->targets[*ret_n];
+        struct m_rcpt_target *target = &targets[*ret_n];
+        *target = (struct m_rcpt_target){.account = t->account, .address = t->address, .detail = t->detail};
+        enum rcpt_verdict v = get_grant(rq, q, t->account, &target->grant);
         if (v != RCPT_OK)
             return v;
     }
@@ -56,8 +57,9 @@ int authd_rcpt_check(struct ipc_request *rq, void *request, void *reply, struct 
     struct m_rcpt_target *targets = arena_array(rq->arena, ans.n_targets, sizeof(*targets));
     if (targets == NULL)
         return err_set(err, -ENOMEM, "out of memory");
-    r->verdict = get_grants(rq, q, &ans, targets);
-    if (r->verdict == RCPT_OK)
-        r->targets = (struct record_list){ans.n_targets, targets};
+    /* The grants that were given before one was refused go along: only their holder, who asks, can give them back. */
+    size_t n;
+    r->verdict = get_grants(rq, q, &ans, targets, &n);
+    r->targets = (struct record_list){n, targets};
     return 0;
 }

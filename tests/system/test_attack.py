@@ -1,0 +1,87 @@
+"""Attacks on the whole service that a unit test cannot show: what a stranger takes hold of must be free again when he is gone."""
+import socket
+import struct
+import time
+
+from kk import Service, wait_for
+
+ENVELOPE = b"EHLO client.example.org\r\nMAIL FROM:<s@example.org> SIZE=%d\r\nRCPT TO:<%s>\r\n"
+
+
+class Dialogue:
+    """Commands one after the other, each with its whole answer."""
+
+    def __init__(self, port):
+        self.s = socket.create_connection(("127.0.0.1", port), 30)
+        self.file = self.s.makefile("rb")
+        self.answer()
+
+    def answer(self):
+        while True:
+            line = self.file.readline()
+            if line[3:4] != b"-":
+                return line
+
+    def say(self, line):
+        self.s.sendall(line + b"\r\n")
+        return self.answer()
+
+    def begin(self, recipient, size):
+        self.say(b"EHLO client.example.org")
+        self.say(b"MAIL FROM:<s@example.org> SIZE=%d" % size)
+        return self.say(b"RCPT TO:<%s>" % recipient)
+
+    def close(self):
+        self.file.close()
+        self.s.close()
+
+
+def room(kk, recipient, size):
+    d = Dialogue(kk.smtp)
+    try:
+        return d.begin(recipient, size)
+    finally:
+        d.close()
+
+
+def reset(s):
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    s.close()
+
+
+def test_a_refused_list_keeps_no_room_of_its_other_members(kk):
+    kk.ctl("account", "quota", "alice@example.test", "1M")
+    kk.ctl("account", "quota", "bob@example.test", "1K")
+    kk.ctl("alias", "add", "list@example.test", "alice@example.test")
+    kk.ctl("alias", "add", "list@example.test", "bob@example.test")
+    for _ in range(5):
+        assert room(kk, b"list@example.test", 600000)[:3] == b"552"  # too big for bob, ever
+    wait_for(lambda: room(kk, b"alice@example.test", 1000000).startswith(b"250"), 3, "alice's room")
+
+
+def test_aborted_transactions_leave_the_whole_quota_free(kk):
+    kk.ctl("account", "quota", "bob@example.test", "1M")
+    for i in range(60):
+        s = socket.create_connection(("127.0.0.1", kk.smtp), 30)
+        s.sendall(ENVELOPE % (400000, b"bob@example.test") + (b"DATA\r\nSubject: x", b"BDAT 9\r\nSub", b"RSET\r\n")[i % 3])
+        if i % 2:
+            time.sleep(0.01)
+        if i % 4 < 2:
+            reset(s)
+        else:
+            s.close()
+    wait_for(lambda: room(kk, b"bob@example.test", 1000000).startswith(b"250"), 5, "bob's room")
+
+
+def test_announcing_much_mail_keeps_nobody_else_out():
+    with Service(conf="smtp { max_in_flight = 128M }\n") as kk:
+        greedy = []
+        for _ in range(20):
+            d = Dialogue(kk.smtp)
+            assert d.begin(b"alice@example.test", 50000000).startswith(b"250")
+            assert d.say(b"DATA").startswith(b"354")
+            greedy.append(d)
+        kk.send(["bob@example.test"], b"Subject: honest\r\n\r\nbody\r\n")
+        assert len(kk.fetch("bob@example.test")) == 1
+        for d in greedy:
+            d.close()
