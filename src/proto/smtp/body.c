@@ -7,7 +7,7 @@
 #include "proto/smtp/settings.h"
 
 #define WRITE_CHUNK 65536       /* gathered before a write into the memfd */
-#define RESERVE_STEP (1 << 20)  /* the budget is taken in steps when the size was not told */
+#define RESERVE_STEP (1 << 20)  /* the budget is taken in steps, as octets come */
 
 static int reserve(struct smtp_body *b, uint64_t need)
 {
@@ -25,7 +25,13 @@ int smtp_body_init(struct smtp_body *b, const struct smtp_backend *backend, void
     buf_init(&b->head, IPC_INLINE_MAX + WRITE_CHUNK);
     if (expected > set->max_message_size)
         expected = set->max_message_size;
-    return reserve(b, expected > IPC_INLINE_MAX ? expected : IPC_INLINE_MAX);
+    int rc = reserve(b, expected > IPC_INLINE_MAX ? expected : IPC_INLINE_MAX);
+    /* It would fit now. What is only announced is not kept free, or announcing would be enough to keep everybody else out. */
+    if (rc == 0 && b->reserved > RESERVE_STEP) {
+        backend->memory_give(arg, b->reserved - RESERVE_STEP);
+        b->reserved = RESERVE_STEP;
+    }
+    return rc;
 }
 
 static void fail(struct smtp_body *b, int rc)
@@ -61,10 +67,17 @@ static int spill(struct smtp_body *b)
     return rc;
 }
 
+/* Never more than the largest message: what is larger is refused anyway. */
+static uint64_t next_step(const struct smtp_body *b)
+{
+    uint64_t need = b->size + RESERVE_STEP, most = b->set->max_message_size;
+    return need <= most || b->size > most ? need : most;
+}
+
 /* Small pieces gather; a large piece of a large message goes straight from the stream's buffer into the memfd. */
 static int put(struct smtp_body *b, struct slice s)
 {
-    int rc = reserve(b, b->size > b->reserved ? b->size + RESERVE_STEP : 0);
+    int rc = b->size > b->reserved ? reserve(b, next_step(b)) : 0;
     if (rc != 0)
         return rc;
     bool small = b->fd < 0 && b->size <= IPC_INLINE_MAX;

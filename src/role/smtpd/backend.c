@@ -186,11 +186,13 @@ static bool message_take(void *arg, const struct netaddr *client, const struct s
     return limit_take(clients, client, RATE_MESSAGES, set->max_message_rate_per_client);
 }
 
-/* The option speaks of the whole service; there are as many smtpd as tlsd, and each takes its share. */
+/* The option speaks of the whole service; there are as many smtpd as tlsd, and each takes its share, in which the largest message always
+ * has room: however many processes there are, it must be able to come. */
 static bool memory_take(void *arg, uint64_t octets, const struct smtp_settings *set)
 {
     (void)arg;
     uint64_t processes = ipc_instances(ROLE_TLSD), share = set->max_in_flight / (processes != 0 ? processes : 1);
+    share = share > set->max_message_size ? share : set->max_message_size;
     if (octets > share || in_flight > share - octets)
         return false;
     in_flight += octets;
