@@ -1,7 +1,9 @@
 /* Segment headers, record headers, sealed sections, reading: see journal.h. */
 #include "store/journal.h"
 
+#include <errno.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "base/secret.h"
 #include "store/crc32c.h"
@@ -318,12 +320,21 @@ static bool proves_durable(const uint8_t *p, size_t n, uint64_t sequence)
     return false;
 }
 
+/* Where something but a hole begins, at or after `at`, aligned: preallocated space that was never written need not be read. */
+static uint64_t next_data(int fd, uint64_t at)
+{
+    off_t data = lseek(fd, (off_t)at, SEEK_DATA);
+    if (data < 0)
+        return errno == ENXIO ? UINT64_MAX : at;
+    return (uint64_t)data > at ? (uint64_t)data & ~(uint64_t)(JOURNAL_ALIGN - 1) : at;
+}
+
 int journal_scan_tail(const struct journal_cursor *c, uint64_t sequence)
 {
     uint64_t left = c->offset < c->end ? c->end - c->offset : 0;
     uint8_t *p = malloc((left < SCAN_STEP ? (size_t)left : SCAN_STEP) + JOURNAL_HEADER);
     int rc = p != NULL ? 0 : -ENOMEM, found = JOURNAL_TAIL_CLEAN;
-    for (uint64_t at = c->offset; rc == 0 && found != JOURNAL_TAIL_DAMAGED && at < c->end; at += SCAN_STEP) {
+    for (uint64_t at = c->offset; rc == 0 && found != JOURNAL_TAIL_DAMAGED && (at = next_data(c->fd, at)) < c->end; at += SCAN_STEP) {
         uint64_t n = c->end - at;
         if (n > SCAN_STEP + JOURNAL_HEADER)
             n = SCAN_STEP + JOURNAL_HEADER;
