@@ -85,3 +85,16 @@ def test_announcing_much_mail_keeps_nobody_else_out():
         assert len(kk.fetch("bob@example.test")) == 1
         for d in greedy:
             d.close()
+
+
+def test_announcing_much_mail_does_not_fill_a_mailbox(kk):
+    kk.ctl("account", "quota", "bob@example.test", "1M")
+    greedy = []
+    for size in (1000000, 500000, 40000, 5000, 500, 50, 5, 1):  # all that there is
+        d = Dialogue(kk.smtp)
+        d.begin(b"bob@example.test", size)
+        greedy.append(d)
+    kk.send(["bob@example.test"], b"Subject: honest\r\n\r\nbody\r\n")
+    assert len(kk.fetch("bob@example.test")) == 1
+    for d in greedy:
+        d.close()

@@ -41,6 +41,8 @@ static int check_form(const struct accepting *a, struct err *err)
         if (rc < 0)
             return err_set(err, rc, "the body is not a sealed memfd of the size told");
     }
+    if (q->event.n == 0)
+        return err_set(err, ERR_SYNTAX, "an accept without its event");
     return stored_event_check(a->rq, q->event, EV_smtp_received, err);
 }
 
@@ -100,16 +102,25 @@ static bool size_was_told(const struct grant *g)
     return g->reserved != 0;
 }
 
+/* What the copies of this request that were taken so far need of the account: not a promise but a fact. */
+static uint64_t needed(const struct accepting *a, uint64_t account)
+{
+    uint64_t sum = 0;
+    for (size_t i = 0; i < a->n; i++)
+        if (a->rcpts[i].account.id == account)
+            sum += grants_get(&stored()->grants, a->taken[i].grant)->reserved;
+    return sum;
+}
+
 /* Whether the message fits beside what is kept and what others have reserved. */
-static enum accept_status capacity(const struct grant *g, uint64_t size)
+static enum accept_status capacity(const struct accepting *a, const struct grant *g, uint64_t size)
 {
     struct store_account_info info;
     if (store_account_get(stored()->store, STORE_ACCOUNT(g->account), &info) < 0)
         return ACCEPT_TEMPORARY;
-    uint64_t taken = info.used + grants_reserved(&stored()->grants, g->account) - g->reserved;
-    if (info.quota == 0 || (!size_was_told(g) && taken < info.quota))
-        return ACCEPT_OK;
-    return taken <= info.quota && size <= info.quota - taken ? ACCEPT_OK : ACCEPT_FULL;
+    uint64_t ours = needed(a, g->account), others = grants_reserved(&stored()->grants, g->account) - g->reserved - ours;
+    uint64_t room = stored_room(info.quota, info.used + ours, others);
+    return size <= room || (!size_was_told(g) && room > 0) ? ACCEPT_OK : ACCEPT_FULL;
 }
 
 static void take_grants(struct accepting *a)
@@ -120,7 +131,7 @@ static void take_grants(struct accepting *a)
         struct grant *g = good_grant(a, rcpt);
         bool again = g != NULL && !id_is_zero(g->message);
         uint64_t size = rcpt->prefix.n + q->prefix.n + q->size;
-        a->results[i].status = g == NULL ? ACCEPT_NO_GRANT : again ? ACCEPT_OK : capacity(g, size);
+        a->results[i].status = g == NULL ? ACCEPT_NO_GRANT : again ? ACCEPT_OK : capacity(a, g, size);
         if (a->results[i].status != ACCEPT_OK)
             continue;
         a->rcpts[a->n] = (struct store_rcpt){.account = STORE_ACCOUNT(rcpt->account), .name = rcpt->mailbox, .prefix = rcpt->prefix,

@@ -14,16 +14,13 @@ static int account_of(uint64_t id, struct store_account *ret, struct err *err)
 
 /* ---- grants ---- */
 
-/* Whether `size` octets more fit, beside what is kept and what other grants have reserved. Without a size, one octet must fit. */
+/* Whether `size` octets more fit, beside what is kept and what other grants may keep free. Without a size, one octet must fit. */
 static enum rcpt_verdict quota_verdict(const struct store_account_info *info, uint64_t reserved, uint64_t size)
 {
     uint64_t want = size != 0 ? size : 1;
     if (want > GRANT_RESERVE_MAX || (info->quota != 0 && want > info->quota))
         return RCPT_TOO_BIG;
-    if (info->quota == 0)
-        return RCPT_OK;
-    uint64_t taken = info->used + reserved;
-    return taken <= info->quota && want <= info->quota - taken ? RCPT_OK : RCPT_FULL;
+    return want <= stored_room(info->quota, info->used, reserved) ? RCPT_OK : RCPT_FULL;
 }
 
 int stored_grant_deliver(struct ipc_request *rq, void *request, void *reply, struct err *err)

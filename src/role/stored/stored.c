@@ -97,6 +97,14 @@ static void sweep_due(struct timer *t)
     stored_sweep_later();
 }
 
+uint64_t stored_room(uint64_t quota, uint64_t used, uint64_t reserved)
+{
+    if (quota == 0)
+        return UINT64_MAX;
+    uint64_t left = used < quota ? quota - used : 0;
+    return left - (reserved < left / 2 ? reserved : left / 2);
+}
+
 void stored_sweep_later(void)
 {
     int64_t next = grants_sweep(&self.grants, clock_mono_ms());

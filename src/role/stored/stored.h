@@ -55,6 +55,9 @@ int MAY_YIELD stored_wait(const struct ipc_request *rq, struct err *err);
 struct grant_holder stored_holder(const struct ipc_request *rq);
 /* The mailbox grant of this request, or NULL with ERR_DENIED in err and the event sent. request: the message's name. */
 struct grant *stored_mailbox_grant(const struct ipc_request *rq, uint64_t id, unsigned rights, const char *request, struct err *err);
+/* Octets that another message may take of an account that keeps info.used of info.quota, beside what grants have reserved. A reservation
+ * is a stranger's word: all of them together keep at most half of the free room from others. UINT64_MAX without a quota. */
+uint64_t stored_room(uint64_t quota, uint64_t used, uint64_t reserved);
 /* Records a refusal; returns ERR_DENIED. */
 int stored_denied(const struct ipc_request *rq, uint64_t account, const char *request, enum grant_reason reason, struct err *err);
 /* Sets the timer that ends expired grants; after each grant issued. */

@@ -421,10 +421,12 @@ static void quota_answers_at_rcpt(void **state)
     assert_int_equal(verdict(1, 1001), RCPT_TOO_BIG); /* never fits */
     assert_int_equal(verdict(1, 301), RCPT_FULL);
     assert_int_equal(verdict(2, 0), RCPT_FULL);
-    assert_int_equal(verdict(1, 200), RCPT_OK);       /* reserved: 100 left */
-    assert_int_equal(verdict(1, 101), RCPT_FULL);
-    assert_int_equal(verdict(1, 100), RCPT_OK);
-    assert_int_equal(verdict(1, 0), RCPT_FULL);
+    assert_int_equal(verdict(1, 100), RCPT_OK);       /* reserved: 200 left */
+    assert_int_equal(verdict(1, 201), RCPT_FULL);
+    assert_int_equal(verdict(1, 200), RCPT_OK);
+    assert_int_equal(verdict(1, 151), RCPT_FULL);     /* all is reserved, but announcing keeps others from half of it at most */
+    assert_int_equal(verdict(1, 150), RCPT_OK);
+    assert_int_equal(verdict(1, 0), RCPT_OK);
     fake_store.readonly = true;
     assert_int_equal(verdict(3, 10), RCPT_TEMPORARY);
 }
@@ -432,14 +434,13 @@ static void quota_answers_at_rcpt(void **state)
 static void reservations_of_others_count_at_accept(void **state)
 {
     (void)state;
-    fake_store.accounts[1] = (struct store_account_info){.quota = 100, .created_ms = 1};
-    uint64_t too_small = deliver_grant(1, 0, 1), without_size = deliver_grant(1, 0, 0), reserved = deliver_grant(1, 1, 99);
-    assert_int_equal(accept_one(&smtpd0, 1, 1, too_small), ACCEPT_FULL);    /* would take what was promised to the other */
-    assert_int_equal(accept_one(&smtpd0, 1, 1, without_size), ACCEPT_FULL); /* nothing is left */
+    fake_store.accounts[1] = (struct store_account_info){.quota = 30, .created_ms = 1};
+    uint64_t too_small = deliver_grant(1, 0, 1), reserved = deliver_grant(1, 1, 29);
+    assert_int_equal(accept_one(&smtpd0, 1, 1, too_small), ACCEPT_FULL); /* more than the half that others cannot reserve */
     struct m_grant_drop drop = {.grant = reserved};
     fake_send(&smtpd1, IPC_grant_drop, 2, 0, 0, &record_m_grant_drop, &drop);
     turns(3);
-    assert_int_equal(accept_one(&smtpd0, 2, 1, without_size), ACCEPT_OK);
+    assert_int_equal(accept_one(&smtpd0, 1, 1, too_small), ACCEPT_OK);
 }
 
 /* ---- reading ---- */
