@@ -104,6 +104,7 @@ class Service:
         self.probing = probing
         self.uid = uid
         self.process = None
+        self.killed = set()
         self.smtp, self.pop3, self.pop3s, self.lmtp = free_ports(4)
         self.extra = conf
         self.processes = processes
@@ -236,12 +237,15 @@ pop3 {
         if pid == 0:
             raise ProcessLookupError(role + " is down")
         os.kill(pid, sig)
+        if sig == signal.SIGKILL:
+            self.killed.add(pid)
         return pid
 
     def wait_serving(self, seconds=20):
+        """All roles serve, and the supervisor has seen the end of those that were killed."""
         def all_up():
             try:
-                return all(p["state"] == "serving" for p in self.status()["processes"])
+                return all(p["state"] == "serving" and p["pid"] not in self.killed for p in self.status()["processes"])
             except AssertionError:
                 return False
         wait_for(all_up, seconds, "all roles serving")

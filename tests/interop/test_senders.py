@@ -162,6 +162,7 @@ def test_exim_delivers_to_us(service):
         pytest.skip("exim4 is not unpacked (it conflicts with Postfix as a package)")
     folder = tempfile.mkdtemp(prefix="kk-exim-")
     os.chmod(folder, 0o777)
+    exim = shutil.copy(exim, folder)  # Exim starts itself again as another user, who may have no way into this tree
     conf = os.path.join(folder, "conf")
     with open(conf, "w") as f:
         f.write(textwrap.dedent("""
