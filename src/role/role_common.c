@@ -103,8 +103,9 @@ static void accept_loop(void *arg)
                 break;
             continue;
         }
-        int rc = errno == EAGAIN ? fiber_fd_wait_in(a->ready, clock_deadline(1000)) : 0;
-        if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+        int why = errno; /* others run while this fiber waits */
+        int rc = why == EAGAIN ? fiber_fd_wait_in(a->ready, clock_deadline(1000)) : 0;
+        if (why == EMFILE || why == ENFILE || why == ENOBUFS || why == ENOMEM) {
             role_alert("accept.exhausted", "no more connections can be accepted: descriptors or memory are used up");
             rc = fiber_sleep_until(clock_deadline(ACCEPT_PAUSE_MS));
         }
