@@ -28,14 +28,19 @@ void buf_done_secret(struct buf *b)
 void buf_reset(struct buf *b)
 {
     b->n = 0;
-    b->failed = false;
+    b->failed = b->no_memory = false;
+}
+
+int buf_error(const struct buf *b)
+{
+    return !b->failed ? 0 : b->no_memory ? -ENOMEM : ERR_LIMIT;
 }
 
 int buf_reserve(struct buf *b, size_t more)
 {
     size_t want;
     if (b->failed)
-        return ERR_LIMIT;
+        return buf_error(b);
     if (__builtin_add_overflow(b->n, more, &want) || want > b->max) {
         b->failed = true;
         return ERR_LIMIT;
@@ -49,7 +54,7 @@ int buf_reserve(struct buf *b, size_t more)
         cap = b->max;
     char *p = realloc(b->p, cap);
     if (p == NULL) {
-        b->failed = true;
+        b->failed = b->no_memory = true;
         return -ENOMEM;
     }
     b->p = p;

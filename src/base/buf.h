@@ -13,6 +13,7 @@ struct buf {
     size_t cap; /* bytes allocated */
     size_t max; /* hard maximum of n */
     bool failed;
+    bool no_memory; /* why it failed */
 };
 
 void buf_init(struct buf *b, size_t max);
@@ -33,6 +34,8 @@ static inline bool buf_ok(const struct buf *b)
 {
     return !b->failed;
 }
+/* 0, -ENOMEM or ERR_LIMIT (base/err.h): how the appending went. */
+int buf_error(const struct buf *b);
 static inline struct slice buf_slice(const struct buf *b)
 {
     return slice_of(b->n != 0 ? b->p : "", b->n);

@@ -79,7 +79,7 @@ static int encode(const struct record_desc *d, const void *record, struct buf *o
         if (rc != 0)
             return rc;
     }
-    return buf_ok(out) ? 0 : ERR_LIMIT;
+    return buf_error(out);
 }
 
 int record_encode(const struct record_desc *d, const void *record, struct buf *out, int *fds, size_t *ret_n_fds)

@@ -46,19 +46,34 @@ static int apply_once(struct store *s, struct list *jobs, uint64_t ack)
     return rc;
 }
 
+static int wait_for_memory(struct store *s)
+{
+    static const struct timespec while_others_free = {0, 50000000};
+    (void)nanosleep(&while_others_free, NULL);
+    (void)pthread_mutex_lock(&s->lock);
+    bool quit = s->quit;
+    (void)pthread_mutex_unlock(&s->lock);
+    return quit ? -ENOMEM : 0;
+}
+
 static int apply_jobs(struct store *s, struct list *jobs, uint64_t ack)
 {
     uint64_t left;
     /* The index needs pages of its own: on a full disk the ballast gives them, before a write fails. */
     if (s->disk->free_bytes(s->dir, &left) == 0 && left < STORE_BALLAST / 2)
         (void)ballast_drop(s);
-    int rc = apply_once(s, jobs, ack);
-    while (rc == INDEX_MAP_FULL) {
-        rc = index_grow(s->x);
-        if (rc == 0)
-            rc = apply_once(s, jobs, ack);
+    for (;;) {
+        int rc = apply_once(s, jobs, ack);
+        /* In both cases the transaction came to nothing before anything was written. */
+        if (rc == INDEX_MAP_FULL)
+            rc = index_grow(s->x);
+        else if (rc == -ENOMEM)
+            rc = wait_for_memory(s);
+        else
+            return rc;
+        if (rc != 0)
+            return rc;
     }
-    return rc;
 }
 
 static void finish(struct store *s, struct list *jobs, int rc)

@@ -151,7 +151,7 @@ static void place_job(struct store *s, struct job *j, struct list *group, uint64
         rc = store_is_readonly(s) ? ERR_READONLY : 0;
         if (rc == 0 && !fits(s, j->size))
             rc = roll(s, j->size, j->may_fill);
-        if (rc != 0 && rc != -ENOSPC && rc != ERR_READONLY)
+        if (rc != 0 && rc != -ENOSPC && rc != -ENOMEM && rc != ERR_READONLY)
             store_fail(s, "store.readonly", "beginning a new segment failed; no mail is accepted until the service is restarted", rc);
         else if (rc == -ENOSPC)
             check_space(s);

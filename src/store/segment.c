@@ -74,15 +74,16 @@ int segment_create(struct store *s, uint64_t id, uint64_t need, bool small, int 
     uint64_t least = need + JOURNAL_SEGMENT_HEADER + JOURNAL_HEADER + JOURNAL_TRAILER;
     uint64_t size = least > s->o.segment_size ? least : s->o.segment_size;
     for (;;) {
-        int rc = create_sized(s, id, size, ret_fd);
-        if (rc == 0) {
-            struct segment_info g = {id, size, s->sequence + 1, s->event + 1};
-            *ret_size = size;
-            rc = segments_add(s, &g);
-            if (rc != 0)
-                (void)close(*ret_fd);
+        struct segment_info g = {id, size, s->sequence + 1, s->event + 1};
+        int rc = segments_add(s, &g); /* before the file, so that running out of memory leaves no file behind */
+        if (rc != 0)
             return rc;
+        rc = create_sized(s, id, size, ret_fd);
+        if (rc == 0) {
+            *ret_size = size;
+            return 0;
         }
+        segments_remove(s, id);
         if (rc != -ENOSPC && rc != -EDQUOT)
             return rc;
         /* A smaller one may fit; for changes that free space, the ballast is there. */

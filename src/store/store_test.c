@@ -636,6 +636,39 @@ static void test_guards(void **state)
     run(body_guards, 4 << 20);
 }
 
+static uint64_t steps;
+
+static void on_clock_step(void *arg, int64_t highest_ms, int64_t now_ms)
+{
+    (void)arg;
+    CHECK(highest_ms > now_ms);
+    steps++;
+}
+
+/* The highest time ever seen is kept; each step back is told once. */
+static void body_clock(void)
+{
+    struct store_rcpt r;
+    int64_t now = clock_real_ms();
+    t.o.on_clock_step = on_clock_step;
+    reopen(true);
+    two_accounts();
+    clock_fake_set(clock_mono_ms(), now + 3600000);
+    CHECK(deliver(A1, SLICE_EMPTY, SLICE("x"), &r) == 0 && steps == 0);
+    clock_fake_set(-1, 0);
+    for (int i = 0; i < 3; i++)
+        CHECK(deliver(A1, SLICE_EMPTY, SLICE("x"), &r) == 0 && steps == 1);
+    reopen(false);
+    CHECK(deliver(A1, SLICE_EMPTY, SLICE("x"), &r) == 0 && steps == 2);
+}
+
+static void test_clock(void **state)
+{
+    (void)state;
+    steps = 0;
+    run(body_clock, 4 << 20);
+}
+
 static void body_listing(void)
 {
     struct store_rcpt r;
@@ -666,7 +699,7 @@ int main(void)
         cmocka_unit_test(test_roundtrip), cmocka_unit_test(test_many),   cmocka_unit_test(test_flags),   cmocka_unit_test(test_expunge),
         cmocka_unit_test(test_copy),      cmocka_unit_test(test_quota),  cmocka_unit_test(test_delete),  cmocka_unit_test(test_outbox),
         cmocka_unit_test(test_reclaim),   cmocka_unit_test(test_export), cmocka_unit_test(test_growth),  cmocka_unit_test(test_guards),
-        cmocka_unit_test(test_listing),
+        cmocka_unit_test(test_listing),   cmocka_unit_test(test_clock),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
