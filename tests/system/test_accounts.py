@@ -181,12 +181,14 @@ def test_accounts_survive_a_killed_authd():
         while time.monotonic() < end:
             n += 1
             address = "user%d@%s" % (n, DOMAIN)
-            if kk.ctl("account", "add", address, "--password-stdin", input=PASSWORD + "\n", check=False).returncode == 0:
-                made.add(address)
-            if made and rng.random() < 0.3:
+            if kk.ctl("account", "add", address, "--password-stdin", input=PASSWORD + "\n", check=False).returncode != 0:
+                time.sleep(0.05)
+                continue
+            made.add(address)
+            if rng.random() < 0.3:
                 victim = sorted(made)[0]
+                made.discard(victim)  # without an answer it may be there or not
                 if kk.ctl("account", "delete", victim, check=False).returncode == 0:
-                    made.discard(victim)
                     deleted.add(victim)
         stop.set()
         t.join()

@@ -53,9 +53,11 @@ static int check_sender(const struct ipc_request *rq, struct slice event, struct
     return err_set(err, ERR_DENIED, "%s may not tell %s", role_name(rq->from), d->name);
 }
 
-static int take(const struct ipc_request *rq, struct slice event, struct err *err)
+static int MAY_YIELD take(const struct ipc_request *rq, struct slice event, struct err *err)
 {
-    int rc = check_sender(rq, event, err);
+    int rc = auditd_wait_ready(rq, err);
+    if (rc == 0)
+        rc = check_sender(rq, event, err);
     if (rc != 0)
         return rc;
     rc = trail_writer_add(auditd()->trail, event, NULL);

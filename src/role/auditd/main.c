@@ -14,6 +14,7 @@
 #include "base/log.h"
 
 #define TRAIL_DIR "trail"
+#define START_MS 30000
 #define READERS 2
 #define READERS_QUEUE 64
 
@@ -30,6 +31,17 @@ static const struct ipc_handler handlers[] = {
     {IPC_ctl_trail_read, auditd_trail_read},
     {0, NULL},
 };
+
+int auditd_wait_ready(const struct ipc_request *rq, struct err *err)
+{
+    int64_t until = clock_deadline(START_MS);
+    while (!self.serving) {
+        int rc = fiber_wait(&self.ready, rq->deadline < until ? until : rq->deadline); /* notes have no deadline of their own */
+        if (rc != 0)
+            return err_set(err, rc, "auditd is starting");
+    }
+    return 0;
+}
 
 static int open_dir(int state_dir, struct err *err)
 {
@@ -63,6 +75,8 @@ static int start(struct role_context *ctx, struct err *err)
     (void)ctx;
     if (auditd_fetch_from(ROLE_STORED) != 0 || auditd_fetch_from(ROLE_AUTHD) != 0)
         return err_set(err, -ENOMEM, "out of memory");
+    self.serving = true;
+    fiber_wake_all(&self.ready);
     return 0;
 }
 
@@ -77,7 +91,8 @@ static int reload(struct role_context *ctx, const struct conf *conf, struct err 
 static void MAY_YIELD stop(struct role_context *ctx, int64_t deadline)
 {
     (void)ctx;
-    trail_writer_drain(self.trail, deadline);
+    if (self.serving)
+        trail_writer_drain(self.trail, deadline);
 }
 
 const struct role_program role_program_auditd = {

@@ -59,7 +59,9 @@ int auditd_trail_read(struct ipc_request *rq, void *request, void *reply, struct
     struct trail_query *query = NULL;
     if (rq->from != ROLE_CTL || (rq->client_uid != 0 && rq->client_uid != getuid()))
         return err_set(err, ERR_DENIED, "only the administrator may read the trail");
-    int rc = trail_query_parse(q->filter, clock_real_ms(), &query, err);
+    int rc = auditd_wait_ready(rq, err);
+    if (rc == 0)
+        rc = trail_query_parse(q->filter, clock_real_ms(), &query, err);
     if (rc == 0)
         rc = read_page(rq, q, query, reply, err);
     trail_query_free(query);

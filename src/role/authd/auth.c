@@ -206,6 +206,9 @@ int authd_auth_password(struct ipc_request *rq, void *request, void *reply, stru
 {
     const struct m_auth_password *q = request;
     struct m_auth_password_reply *r = reply;
+    int rc = authd_wait_ready(rq, err);
+    if (rc != 0)
+        return rc;
     struct attempt *t = calloc(1, sizeof(*t));
     if (t == NULL)
         return err_set(err, -ENOMEM, "out of memory");

@@ -30,10 +30,15 @@ struct authd {
     char dummy[PASSWORD_ENCODED_SIZE]; /* of nobody, under the same parameters */
     struct fiber_queue outbox_more, unlocked;
     bool locked, repairing;
+    struct fiber_queue ready;
+    bool serving; /* prepared: peers may ask before that */
     bool closing; /* the database is about to be closed: nothing new */
     struct timer tick;
 };
 struct authd *authd(void);
+
+/* Peers are connected before this role is prepared: every handler waits for it first. 0, or when it takes too long -ETIMEDOUT. */
+int MAY_YIELD authd_wait_ready(const struct ipc_request *rq, struct err *err);
 
 /* Runs fn on the database thread. -EBUSY when too many wait. */
 typedef int authd_db_fn(struct account_db *db, void *args, struct err *err);
@@ -69,9 +74,9 @@ ipc_handler_fn authd_alias_add, authd_alias_list, authd_alias_delete;
 ipc_handler_fn authd_domain_add, authd_domain_list, authd_domain_delete;
 
 /* For the handlers of command-line requests: may this client do that, and who is it in the trail. */
-int authd_may_administer(const struct ipc_request *rq, struct err *err);
+int MAY_YIELD authd_may_administer(const struct ipc_request *rq, struct err *err);
 struct slice authd_actor(const struct ipc_request *rq);
 /* The outbox is the bound on changes: without a trail there is no unrecorded change. ERR_READONLY. */
-int authd_may_change(const struct ipc_request *rq, struct err *err);
+int MAY_YIELD authd_may_change(const struct ipc_request *rq, struct err *err);
 
 #endif

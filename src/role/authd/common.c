@@ -5,6 +5,16 @@
 #include "base/log.h"
 #include "role/authd/authd.h"
 
+int authd_wait_ready(const struct ipc_request *rq, struct err *err)
+{
+    while (!authd()->serving) {
+        int rc = fiber_wait(&authd()->ready, rq->deadline);
+        if (rc != 0)
+            return err_set(err, rc, "authd is starting");
+    }
+    return authd()->closing ? err_set(err, -EAGAIN, "authd is stopping") : 0;
+}
+
 struct db_job {
     authd_db_fn *fn;
     struct account_db *db;
@@ -92,6 +102,9 @@ int authd_put_account(const struct account *a, struct err *err)
 
 int authd_may_administer(const struct ipc_request *rq, struct err *err)
 {
+    int rc = authd_wait_ready(rq, err);
+    if (rc != 0)
+        return rc;
     if (rq->from == ROLE_CTL && (rq->client_uid == 0 || rq->client_uid == getuid()))
         return 0;
     return err_set(err, ERR_DENIED, "only the administrator may do that");

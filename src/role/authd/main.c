@@ -6,6 +6,7 @@
  * outbox. Command-line clients come from the supervisor with a user id that the kernel vouched for. */
 #include "role/authd/authd.h"
 
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -91,8 +92,7 @@ int authd_take_settings(struct authd *a, const struct conf *conf, struct err *er
 
 static int prepare(struct role_context *ctx, struct err *err)
 {
-    fiber_queue_init(&self.outbox_more);
-    fiber_queue_init(&self.unlocked);
+    (void)umask(077);
     int rc = directory_new(&self.directory);
     if (rc == 0)
         rc = throttle_new(&self.throttle);
@@ -172,6 +172,8 @@ static int start(struct role_context *ctx, struct err *err)
     (void)err;
     log_info("authd.ready", L_INT("accounts", directory_accounts(self.directory)), L_INT("outbox", account_db_outbox_count(self.db)));
     timer_set(&self.tick, clock_deadline(TICK_MS), on_tick, NULL);
+    self.serving = true;
+    fiber_wake_all(&self.ready);
     authd_repair();
     return 0;
 }
@@ -180,7 +182,7 @@ static void on_peer(enum role role, uint64_t instance, uint64_t serial, bool up)
 {
     (void)instance;
     (void)serial;
-    if (role == ROLE_STORED && up && self.db_thread != NULL)
+    if (role == ROLE_STORED && up && self.serving && !self.closing)
         authd_repair();
 }
 
@@ -201,6 +203,8 @@ static void MAY_YIELD stop(struct role_context *ctx, int64_t deadline)
 {
     int64_t moment = clock_deadline(LAST_EVENTS_MS);
     (void)ctx;
+    if (!self.serving)
+        return;
     timer_cancel(&self.tick);
     flush_logins();
     while (account_db_outbox_count(self.db) > 0 && clock_mono_ms() < moment && fiber_sleep_until(clock_deadline(10)) == 0)

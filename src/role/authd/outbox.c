@@ -23,7 +23,9 @@ int authd_outbox_fetch(struct ipc_request *rq, void *request, void *reply, struc
     struct m_outbox_fetch_reply *r = reply;
     int64_t until = clock_deadline((int64_t)q->wait_ms), latest = rq->deadline - ANSWER_MS;
     struct fetch f = {.done = q->done, .max = q->max, .arena = rq->arena};
-    int rc;
+    int rc = authd_wait_ready(rq, err);
+    if (rc != 0)
+        return rc;
     while ((rc = authd_db(fetch, &f, err)) == 0 && f.items.n == 0) {
         if (authd()->closing || fiber_wait(&authd()->outbox_more, until < latest ? until : latest) != 0)
             break;

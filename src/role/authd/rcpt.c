@@ -47,7 +47,10 @@ int authd_rcpt_check(struct ipc_request *rq, void *request, void *reply, struct 
     const struct m_rcpt_check *q = request;
     struct m_rcpt_check_reply *r = reply;
     struct directory_answer ans;
-    int rc = directory_resolve(authd()->directory, &authd()->rules, q->address, rq->arena, &ans);
+    int rc = authd_wait_ready(rq, err);
+    if (rc != 0)
+        return rc;
+    rc = directory_resolve(authd()->directory, &authd()->rules, q->address, rq->arena, &ans);
     if (rc != 0)
         return err_set(err, rc, "out of memory");
     r->verdict = ans.verdict;
