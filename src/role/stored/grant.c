@@ -45,12 +45,15 @@ const char *grant_reason_text(enum grant_reason r)
     return (size_t)r < sizeof(texts) / sizeof(*texts) ? texts[r] : "unknown";
 }
 
+#define LISTS (GRANT_KINDS + 1)
+#define UNUSED GRANT_KINDS /* the list of those */
+
 void grants_init(struct grants *g)
 {
     map_init(&g->by_id);
     map_init(&g->accounts);
     map_init(&g->holders);
-    for (size_t i = 0; i < GRANT_KINDS; i++)
+    for (size_t i = 0; i < LISTS; i++)
         list_init(&g->by_expiry[i]);
 }
 
@@ -171,12 +174,29 @@ void grants_done(struct grants *g)
 /* ---- a grant's life ---- */
 
 /* Grants of one kind mostly live equally long, so the search from the end is short. */
-static void expiry_insert(struct grants *g, struct grant *grant)
+static void expiry_insert(struct list *list, struct grant *grant)
 {
-    struct list *at = g->by_expiry[grant->kind].prev;
-    while (at != &g->by_expiry[grant->kind] && list_item(at, struct grant, of_kind)->expires > grant->expires)
+    struct list *at = list->prev;
+    while (at != list && list_item(at, struct grant, of_kind)->expires > grant->expires)
         at = at->prev;
     list_add_head(at, &grant->of_kind);
+}
+
+/* The number of a mailbox grant goes to login first, and a login may end before it is a session: then nobody gives the grant back. */
+static void expiry_begin(struct grants *g, struct grant *grant, int64_t now)
+{
+    bool wait = grant->kind == GRANT_MAILBOX && grant->until - now > GRANT_UNUSED_MS;
+    grant->expires = wait ? now + GRANT_UNUSED_MS : grant->until;
+    expiry_insert(&g->by_expiry[wait ? UNUSED : (int)grant->kind], grant);
+}
+
+static void expiry_used(struct grants *g, struct grant *grant)
+{
+    if (grant->expires == grant->until)
+        return;
+    list_del(&grant->of_kind);
+    grant->expires = grant->until;
+    expiry_insert(&g->by_expiry[grant->kind], grant);
 }
 
 static uint64_t id_draw(const struct grants *g)
@@ -200,7 +220,7 @@ static struct grant *grant_new(const struct grants *g, const struct grant_reques
     n->conn = q->conn;
     n->account = q->account;
     n->rights = q->rights;
-    n->expires = now + (int64_t)life;
+    n->until = now + (int64_t)life;
     list_init(&n->locks);
     return n;
 }
@@ -228,7 +248,7 @@ int grants_issue(struct grants *g, const struct grant_request *q, int64_t now, u
     list_add_tail(&a->grants, &n->of_account);
     list_add_tail(&hg->grants, &n->of_holder);
     hg->n++;
-    expiry_insert(g, n);
+    expiry_begin(g, n, now);
     grants_reserve(n, q->reserve);
     *ret_id = n->id;
     return 0;
@@ -258,7 +278,10 @@ struct grant *grants_find(struct grants *g, uint64_t id, const struct grant_hold
     struct grant *grant = map_get(&g->by_id, MAP_KEY(id));
     *ret_reason = judge(grant, h, kind, rights, now);
     *ret_account = grant != NULL ? grant->account : 0;
-    return *ret_reason == GRANT_OBEYED ? grant : NULL;
+    if (*ret_reason != GRANT_OBEYED)
+        return NULL;
+    expiry_used(g, grant);
+    return grant;
 }
 
 struct grant *grants_get(const struct grants *g, uint64_t id)
@@ -300,7 +323,7 @@ size_t grants_revoke(struct grants *g, uint64_t account, bool deliver, grants_to
 int64_t grants_sweep(struct grants *g, int64_t now)
 {
     int64_t next = CLOCK_NEVER;
-    for (size_t i = 0; i < GRANT_KINDS; i++) {
+    for (size_t i = 0; i < LISTS; i++) {
         struct list *head = &g->by_expiry[i];
         while (!list_empty(head) && list_item(head->next, struct grant, of_kind)->expires <= now)
             grants_end(g, list_item(head->next, struct grant, of_kind));

@@ -19,6 +19,7 @@
 #define GRANT_LOCKS_MAX 16                      /* mailboxes that one grant may hold locked */
 #define GRANT_RESERVE_MAX ((uint64_t)1 << 32)   /* bytes that one grant may reserve: sums cannot overflow */
 #define GRANT_LIFETIME_MAX (24 * 3600 * 1000LL) /* longer ones are cut to this */
+#define GRANT_UNUSED_MS (2 * 60 * 1000)         /* a mailbox grant that nobody uses: its login did not become a session */
 
 enum grant_kind { GRANT_DELIVER, GRANT_MAILBOX };
 #define GRANT_KINDS 2
@@ -52,6 +53,7 @@ struct grant {
     unsigned rights;       /* enum grant_right; mailbox grants only */
     uint64_t reserved;     /* bytes of the account's quota kept free for this grant */
     int64_t expires;       /* clock_mono_ms */
+    int64_t until;         /* when it expires once it has been used */
     struct id128 message;  /* deliver grants: the message being committed with it; zero: none */
     uint64_t use;          /* deliver grants: the number of the request that uses it */
     /* owned by grant.c */
@@ -64,7 +66,7 @@ struct grant {
 
 struct grants {
     struct map by_id, accounts, holders;
-    struct list by_expiry[GRANT_KINDS];
+    struct list by_expiry[GRANT_KINDS + 1]; /* by kind; the last: mailbox grants not used yet */
 };
 
 void grants_init(struct grants *g);
@@ -88,7 +90,7 @@ struct grant_request {
 /* 0; -ENOTCONN when that holder has no socket now; -EBUSY past a limit; -ENOMEM; ERR_LIMIT for a senseless reservation. */
 int grants_issue(struct grants *g, const struct grant_request *q, int64_t now, uint64_t *ret_id, struct err *err);
 
-/* The grant under `id` if this holder may use it for that kind and all of those rights; otherwise NULL and the reason.
+/* Uses the grant: it now lives its whole lifetime. The grant under `id` if this holder may use it for that kind and all of those rights; otherwise NULL and the reason.
  * ret_account: the account of a grant that exists, or 0, also when refused (for the event). */
 struct grant *grants_find(struct grants *g, uint64_t id, const struct grant_holder *h, enum grant_kind kind, unsigned rights,
                           int64_t now, enum grant_reason *ret_reason, uint64_t *ret_account);

@@ -192,6 +192,25 @@ static void lock_is_exclusive_and_gone_with_its_holder(void **state)
     assert_int_equal(grants_lock(get(c), GRANT_LOCKS_MAX + 1), ERR_LIMIT);
 }
 
+/* A login that never became a session does not hold its grant for a day; a session does. */
+static void unused_ones_end_soon(void **state)
+{
+    (void)state;
+    struct grant_request q = {GRANT_MAILBOX, ROLE_IMAPD, 0, {{1}}, 7, GRANT_ALL, 0, UINT64_MAX};
+    uint64_t used, unused, third;
+    assert_int_equal(grants_issue(&g, &q, NOW, &used, NULL), 0);
+    assert_int_equal(grants_issue(&g, &q, NOW + 1, &unused, NULL), 0);
+    assert_int_equal(ask(used, &imapd0, GRANT_MAILBOX, GRANT_READ, NOW + 2), GRANT_OBEYED);
+    assert_int_equal(ask(unused, &smtpd0, GRANT_MAILBOX, GRANT_READ, NOW + 2), GRANT_FOREIGN); /* is no use */
+    assert_int_equal(grants_issue(&g, &q, NOW + 3, &third, NULL), 0);
+    assert_true(grants_sweep(&g, NOW + 3) == NOW + 1 + GRANT_UNUSED_MS);
+    assert_true(grants_sweep(&g, NOW + 1 + GRANT_UNUSED_MS) == NOW + 3 + GRANT_UNUSED_MS);
+    assert_int_equal(ask(unused, &imapd0, GRANT_MAILBOX, GRANT_READ, NOW + 1), GRANT_UNKNOWN);
+    assert_true(grants_sweep(&g, NOW + 3 + GRANT_UNUSED_MS) == NOW + GRANT_LIFETIME_MAX);
+    assert_int_equal(ask(used, &imapd0, GRANT_MAILBOX, GRANT_READ, NOW + GRANT_LIFETIME_MAX - 1), GRANT_OBEYED);
+    assert_int_equal(grants_count(&g), 1);
+}
+
 static void bounded(void **state)
 {
     (void)state;
@@ -216,7 +235,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T(refused_unless_exactly_right), T(void_when_the_holder_dies), T(a_restarted_holder_inherits_nothing),
         T(dropped_by_its_holder_only), T(revoked_at_once), T(reservation_ends_with_the_grant),
-        T(lock_is_exclusive_and_gone_with_its_holder), T(bounded),
+        T(lock_is_exclusive_and_gone_with_its_holder), T(unused_ones_end_soon), T(bounded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
