@@ -10,6 +10,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <ucontext.h>
 #include <unistd.h>
@@ -123,6 +124,7 @@ static int raise_nofile(void)
 int sandbox_drop_privileges(uint64_t uid, bool as_root, struct err *err)
 {
     (void)raise_nofile();
+    (void)umask(077); /* whatever a role makes is its own */
     int rc = set_limit(RLIMIT_CORE, 0, err);
     if (rc != 0)
         return rc;
