@@ -1,8 +1,10 @@
 """Accounts, aliases and domains as the administrator meets them, and what a crash or a guesser can do to them."""
 import json
+import os
 import poplib
 import random
 import smtplib
+import sqlite3
 import statistics
 import threading
 import time
@@ -109,6 +111,39 @@ def test_aliases_and_domains(kk):
     assert {d["domain"] for d in kk.ctl_json("domain", "list")["domains"]} == {"example.test", "second.test"}
     kk.ctl("domain", "delete", "second.test")
     refused(kk, "x@second.test", 550)
+
+
+def test_a_list_is_all_or_nothing_and_reserves_nothing_in_vain(kk):
+    """A member that is full puts the message off for all; room reserved with the others is given back at once."""
+    kk.ctl("account", "quota", "bob@example.test", "1K")
+    kk.ctl("account", "quota", "alice@example.test", "1M")
+    kk.ctl("alias", "add", "team@example.test", "alice@example.test", "bob@example.test")
+    with kk.smtp_client() as c:
+        c.ehlo()
+        for _ in range(10):
+            c.mail("a@example.org", ["SIZE=300000"])
+            assert c.rcpt("team@example.test")[0] in (452, 552)
+            c.rset()
+        c.mail("a@example.org", ["SIZE=300000"])
+        assert c.rcpt("alice@example.test")[0] == 250
+
+
+def test_hashes_follow_the_settings(kk):
+    """After a change of the parameters the next login renews the hash; the password stays."""
+    kk.extra = "auth { argon2_passes = 3 }\n"
+    kk.write_config()
+    kk.ctl("reload")
+    kk.pop3_client().quit()
+    kk.pop3_client().quit()
+    kk.stop()
+    db = sqlite3.connect(os.path.join(kk.state, "authd", "accounts.db"))
+    encoded = dict(db.execute("SELECT address, encoded FROM credential JOIN account ON account.id = credential.account"))
+    db.close()
+    assert "t=3" in encoded["alice@example.test"] and "t=2" in encoded["bob@example.test"]
+    assert all(e.startswith("$argon2id$") for e in encoded.values())
+    kk.start()
+    kk.pop3_client().quit()
+    kk.pop3_client("bob@example.test").quit()
 
 
 def test_what_is_set_survives(kk):
