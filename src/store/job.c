@@ -5,6 +5,8 @@
 #include "base/secret.h"
 #include "store/store_priv.h"
 
+#define VISIBLE_WAIT_MS 60000 /* the index is never so far behind, unless the disk hangs */
+
 /* ---- pending accounts ---- */
 
 static struct slice pending_key(const struct ikey *k)
@@ -330,11 +332,12 @@ int MAY_YIELD store_visible(struct store *s, struct store_account a)
     if (p == NULL)
         return 0;
     uint64_t target = p->sequence;
+    int64_t deadline = clock_deadline(VISIBLE_WAIT_MS);
     while (__atomic_load_n(&s->applied, __ATOMIC_ACQUIRE) < target) {
         if (__atomic_load_n(&s->apply_stopped, __ATOMIC_ACQUIRE))
             return ERR_READONLY;
         store_kick(s);
-        int rc = fiber_wait(&s->applied_queue, CLOCK_NEVER);
+        int rc = fiber_wait(&s->applied_queue, deadline);
         if (rc != 0)
             return rc;
     }
