@@ -15,15 +15,16 @@ struct bucket {
     int64_t at;    /* when `used` was right */
     uint32_t per_minute;
 };
-struct entry {
+struct limit_entry {
     uint8_t key[16];
     uint32_t connections;
     bool in_use;
+    uint64_t held;
     struct bucket rates[LIMIT_RATES];
 };
 struct set {
-    struct entry ways[WAYS];
-    struct entry shared;
+    struct limit_entry ways[WAYS];
+    struct limit_entry shared;
 };
 struct limit_table {
     uint64_t seed[2];
@@ -69,9 +70,9 @@ static void bucket_refill(struct bucket *b, int64_t now)
     b->at = now;
 }
 
-static bool entry_idle(struct entry *e, int64_t now)
+static bool entry_idle(struct limit_entry *e, int64_t now)
 {
-    if (e->connections != 0)
+    if (e->connections != 0 || e->held != 0)
         return false;
     for (unsigned i = 0; i < LIMIT_RATES; i++) {
         bucket_refill(&e->rates[i], now);
@@ -86,7 +87,7 @@ static struct set *set_of(const struct limit_table *t, const struct netaddr *key
     return &t->sets[map_siphash13(t->seed, slice_of(key->ip, sizeof(key->ip))) & t->mask];
 }
 
-static struct entry *entry_known(struct set *s, const struct netaddr *key)
+static struct limit_entry *entry_known(struct set *s, const struct netaddr *key)
 {
     for (unsigned i = 0; i < WAYS; i++)
         if (s->ways[i].in_use && memcmp(s->ways[i].key, key->ip, sizeof(key->ip)) == 0)
@@ -94,11 +95,11 @@ static struct entry *entry_known(struct set *s, const struct netaddr *key)
     return NULL;
 }
 
-static struct entry *entry_get(struct limit_table *t, const struct netaddr *client)
+static struct limit_entry *entry_get(struct limit_table *t, const struct netaddr *client)
 {
     struct netaddr key = netaddr_limit_key(client);
     struct set *s = set_of(t, &key);
-    struct entry *e = entry_known(s, &key);
+    struct limit_entry *e = entry_known(s, &key);
     int64_t now = clock_mono_ms();
     if (e != NULL)
         return e;
@@ -106,7 +107,7 @@ static struct entry *entry_get(struct limit_table *t, const struct netaddr *clie
         e = &s->ways[i];
         if (e->in_use && !entry_idle(e, now))
             continue;
-        *e = (struct entry){.in_use = true};
+        *e = (struct limit_entry){.in_use = true};
         memcpy(e->key, key.ip, sizeof(e->key));
         return e;
     }
@@ -119,7 +120,7 @@ void limit_leave(struct limit_table *t, const struct netaddr *client)
 {
     struct netaddr key = netaddr_limit_key(client);
     struct set *s = set_of(t, &key);
-    struct entry *e = entry_known(s, &key);
+    struct limit_entry *e = entry_known(s, &key);
     if (e == NULL || e->connections == 0)
         e = &s->shared;
     if (e->connections > 0)
@@ -128,7 +129,7 @@ void limit_leave(struct limit_table *t, const struct netaddr *client)
 
 bool limit_enter(struct limit_table *t, const struct netaddr *client, uint64_t most)
 {
-    struct entry *e = entry_get(t, client);
+    struct limit_entry *e = entry_get(t, client);
     if (e->connections >= most || e->connections == UINT32_MAX)
         return false;
     e->connections++;
@@ -148,9 +149,24 @@ bool limit_take(struct limit_table *t, const struct netaddr *client, unsigned wh
     return true;
 }
 
+bool limit_hold(struct limit_table *t, const struct netaddr *client, uint64_t n, uint64_t most, struct limit_entry **hold)
+{
+    struct limit_entry *e = *hold != NULL ? *hold : entry_get(t, client);
+    if (n > most || e->held > most - n)
+        return false;
+    e->held += n;
+    *hold = e;
+    return true;
+}
+
+void limit_release(struct limit_entry *hold, uint64_t n)
+{
+    hold->held -= n;
+}
+
 uint64_t limit_connections(const struct limit_table *t, const struct netaddr *client)
 {
     struct netaddr key = netaddr_limit_key(client);
-    const struct entry *e = entry_known(set_of(t, &key), &key);
+    const struct limit_entry *e = entry_known(set_of(t, &key), &key);
     return e != NULL ? e->connections : 0;
 }

@@ -126,9 +126,34 @@ static void flooded_connections_balance(void **state)
     limit_table_free(t);
 }
 
+static void what_is_held_is_counted_and_kept_in_mind(void **state)
+{
+    (void)state;
+    struct limit_table *t;
+    struct limit_entry *first = NULL, *second = NULL, *other = NULL, *none = NULL;
+    struct netaddr a = addr("192.0.2.1"), b = addr("192.0.2.2");
+    assert_int_equal(limit_table_new(8, &t), 0);
+    assert_true(limit_hold(t, &a, 60, 100, &first));
+    assert_false(limit_hold(t, &a, 41, 100, &second));
+    assert_null(second);
+    assert_true(limit_hold(t, &a, 40, 100, &second));
+    assert_false(limit_hold(t, &b, 101, 100, &none));
+    assert_true(limit_hold(t, &b, 100, 100, &other));
+    for (uint32_t i = 0; i < 1000; i++) { /* strangers do not make it forget */
+        struct netaddr x = nth(i);
+        (void)limit_enter(t, &x, 1);
+    }
+    assert_false(limit_hold(t, &a, 1, 100, &none));
+    limit_release(first, 60);
+    assert_true(limit_hold(t, &a, 60, 100, &second));
+    assert_false(limit_hold(t, &a, UINT64_MAX, 100, &second));
+    limit_table_free(t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(connections_are_counted), cmocka_unit_test(buckets_refill),
-                                       cmocka_unit_test(a_flood_resets_nobody), cmocka_unit_test(flooded_connections_balance)};
+                                       cmocka_unit_test(a_flood_resets_nobody), cmocka_unit_test(flooded_connections_balance),
+                                       cmocka_unit_test(what_is_held_is_counted_and_kept_in_mind)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -17,6 +17,13 @@ struct smtp_tls {
     unsigned bits;
 };
 
+/* Whose memory a message being received is. */
+struct limit_entry;
+struct smtp_memory {
+    const struct netaddr *client; /* NULL: without a limit of its own */
+    struct limit_entry *hold;     /* the backend's */
+};
+
 struct smtp_backend {
     /* authd: may this recipient have mail, and which accounts are meant. */
     int MAY_YIELD (*rcpt_check)(void *arg, struct arena *a, const struct m_rcpt_check *rq, struct m_rcpt_check_reply *reply);
@@ -36,9 +43,9 @@ struct smtp_backend {
     const char *(*client_enter)(void *arg, const struct netaddr *client, const struct smtp_settings *set);
     void (*client_leave)(void *arg, const struct netaddr *client);
     bool (*message_take)(void *arg, const struct netaddr *client, const struct smtp_settings *set);
-    /* The budget for messages being received, all connections of the process together. */
-    bool (*memory_take)(void *arg, uint64_t octets, const struct smtp_settings *set);
-    void (*memory_give)(void *arg, uint64_t octets);
+    /* The budget for messages being received, all connections of the process together, of which one client gets a part. */
+    bool (*memory_take)(void *arg, struct smtp_memory *m, uint64_t octets, const struct smtp_settings *set);
+    void (*memory_give)(void *arg, struct smtp_memory *m, uint64_t octets);
 
     /* 0 or -ECANCELED. */
     int MAY_YIELD (*sleep)(void *arg, int64_t ms);

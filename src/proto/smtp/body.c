@@ -13,22 +13,23 @@ static int reserve(struct smtp_body *b, uint64_t need)
 {
     if (need <= b->reserved)
         return 0;
-    if (!b->backend->memory_take(b->arg, need - b->reserved, b->set))
+    if (!b->backend->memory_take(b->arg, &b->memory, need - b->reserved, b->set))
         return -ENOBUFS;
     b->reserved = need;
     return 0;
 }
 
-int smtp_body_init(struct smtp_body *b, const struct smtp_backend *backend, void *arg, const struct smtp_settings *set, uint64_t expected)
+int smtp_body_init(struct smtp_body *b, const struct smtp_backend *backend, void *arg, const struct smtp_settings *set,
+                   const struct netaddr *client, uint64_t expected)
 {
-    *b = (struct smtp_body){.backend = backend, .arg = arg, .set = set, .fd = -1};
+    *b = (struct smtp_body){.backend = backend, .arg = arg, .set = set, .fd = -1, .memory = {.client = client}};
     buf_init(&b->head, IPC_INLINE_MAX + WRITE_CHUNK);
     if (expected > set->max_message_size)
         expected = set->max_message_size;
     int rc = reserve(b, expected > IPC_INLINE_MAX ? expected : IPC_INLINE_MAX);
     /* It would fit now. What is only announced is not kept free, or announcing would be enough to keep everybody else out. */
     if (rc == 0 && b->reserved > RESERVE_STEP) {
-        backend->memory_give(arg, b->reserved - RESERVE_STEP);
+        backend->memory_give(arg, &b->memory, b->reserved - RESERVE_STEP);
         b->reserved = RESERVE_STEP;
     }
     return rc;
@@ -126,6 +127,6 @@ void smtp_body_done(struct smtp_body *b)
         (void)close(b->fd);
     buf_done(&b->head);
     if (b->reserved != 0)
-        b->backend->memory_give(b->arg, b->reserved);
+        b->backend->memory_give(b->arg, &b->memory, b->reserved);
     *b = (struct smtp_body){.fd = -1};
 }

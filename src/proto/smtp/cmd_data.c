@@ -156,7 +156,8 @@ static int finish(struct smtp_session *s)
 static int body_begin(struct smtp_session *s, bool dots)
 {
     smtp_data_init(&s->tx->content, dots);
-    return smtp_body_init(&s->tx->body, s->backend, s->arg, s->set, s->tx->params.size);
+    return smtp_body_init(&s->tx->body, s->backend, s->arg, s->set, s->unlimited ? NULL : &s->client,
+                          s->tx->params.size);
 }
 
 static int no_room(struct smtp_session *s)

@@ -233,9 +233,10 @@ static bool world_message_take(void *arg, const struct netaddr *client, const st
     return !((struct world *)arg)->no_messages;
 }
 
-static bool world_memory_take(void *arg, uint64_t octets, const struct smtp_settings *set)
+static bool world_memory_take(void *arg, struct smtp_memory *m, uint64_t octets, const struct smtp_settings *set)
 {
     struct world *w = arg;
+    (void)m;
     if (octets > set->max_in_flight || w->memory > set->max_in_flight - octets)
         return false;
     w->memory += octets;
@@ -243,8 +244,9 @@ static bool world_memory_take(void *arg, uint64_t octets, const struct smtp_sett
     return true;
 }
 
-static void world_memory_give(void *arg, uint64_t octets)
+static void world_memory_give(void *arg, struct smtp_memory *m, uint64_t octets)
 {
+    (void)m;
     ((struct world *)arg)->memory -= octets;
 }
 

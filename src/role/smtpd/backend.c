@@ -20,6 +20,8 @@
 #define TLS_REPLY_MAX 8192
 #define TLS_MARGIN 2000 /* tlsd has the handshake's deadline; this one catches a tlsd that does not answer */
 
+#define CLIENT_PART 4 /* of the memory for messages that come in, for one client */
+
 enum rate { RATE_CONNECTIONS, RATE_MESSAGES };
 
 /* This process's clients and budget. */
@@ -187,22 +189,25 @@ static bool message_take(void *arg, const struct netaddr *client, const struct s
 }
 
 /* The option speaks of the whole service; there are as many smtpd as tlsd, and each takes its share, in which the largest message always
- * has room: however many processes there are, it must be able to come. */
-static bool memory_take(void *arg, uint64_t octets, const struct smtp_settings *set)
+ * has room: however many processes there are, it must be able to come. One client gets a quarter of it, or room for one such message. */
+static bool memory_take(void *arg, struct smtp_memory *m, uint64_t octets, const struct smtp_settings *set)
 {
     (void)arg;
     uint64_t processes = ipc_instances(ROLE_TLSD), share = set->max_in_flight / (processes != 0 ? processes : 1);
     share = share > set->max_message_size ? share : set->max_message_size;
-    if (octets > share || in_flight > share - octets)
+    uint64_t part = share / CLIENT_PART > set->max_message_size ? share / CLIENT_PART : set->max_message_size;
+    if (octets > share || in_flight > share - octets || (m->client != NULL && !limit_hold(clients, m->client, octets, part, &m->hold)))
         return false;
     in_flight += octets;
     return true;
 }
 
-static void memory_give(void *arg, uint64_t octets)
+static void memory_give(void *arg, struct smtp_memory *m, uint64_t octets)
 {
     (void)arg;
     in_flight -= octets;
+    if (m->hold != NULL)
+        limit_release(m->hold, octets);
 }
 
 static int sleep_for(void *arg, int64_t ms)
