@@ -38,7 +38,7 @@ struct conf_list {
     OPT(LIST, listen, lmtp, "", 1, 100, "LMTP", "LMTP")                                                                        \
     OPT(LIST, listen, pop3, "*:110", 1, 100, "POP3 with STLS", "POP3(STLS)")                                                   \
     OPT(LIST, listen, pop3s, "*:995", 1, 100, "POP3 over TLS", "POP3(TLS)")                                                     \
-    OPT(LIST, listen, proxy_from, "", 1, 100, "Networks that must speak the PROXY protocol", "PROXY プロトコルを話すネットワーク")   \
+    OPT(LIST, listen, proxy_from, "", 1, 100, "Networks that must speak the PROXY protocol (SMTP and LMTP)", "PROXY プロトコルを話すネットワーク(SMTP と LMTP)")   \
     OPT(LIST, listen, xclient_from, "", 1, 100, "Networks that may use XCLIENT", "XCLIENT を使えるネットワーク")                \
     OPT(LIST, tls, certificates, "", 1, 4000, "PEM files: certificate chain and private key; only keyd reads them", "証明書と秘密鍵の PEM ファイル(keyd だけが読む)") \
     OPT(STR, tls, policy, "cryptrec", 1, 20, "Cipher policy: cryptrec, modern or compatible", "暗号方針: cryptrec, modern, compatible") \
