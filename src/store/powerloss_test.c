@@ -635,6 +635,12 @@ static void check_deliver(int i, struct store_entry e[ACCOUNTS][SENDERS * SENT],
         CHECK(there == 0 || (t.started[i] && there == wanted));
 }
 
+static void print_problem(void *arg, const char *line)
+{
+    (void)arg;
+    print_error("%s\n", line);
+}
+
 static void look(void *arg)
 {
     static struct store_entry e[ACCOUNTS][SENDERS * SENT];
@@ -663,7 +669,7 @@ static void look(void *arg)
             CHECK(store_account_get(t.s, x, &info) == ERR_GONE);
     }
     struct err err = {0};
-    CHECK(store_verify(t.s, true, NULL, NULL, &check, &err) == 0);
+    CHECK(store_verify(t.s, true, print_problem, NULL, &check, &err) == 0);
     CHECK(check.problems == 0);
     store_stop(t.s);
 }

@@ -69,21 +69,42 @@ static int create_sized(struct store *s, uint64_t id, uint64_t size, int *ret_fd
     return gone == 0 || rc != -ENOSPC ? rc : gone;
 }
 
+/* With the lock held. */
+static int make_room(struct store *s)
+{
+    if (s->n_segments < s->cap_segments)
+        return 0;
+    size_t cap = s->cap_segments != 0 ? s->cap_segments * 2 : 64;
+    struct segment_info *p = realloc(s->segments, cap * sizeof(*p));
+    if (p == NULL)
+        return -ENOMEM;
+    s->segments = p;
+    s->cap_segments = cap;
+    return 0;
+}
+
+static int segments_reserve(struct store *s)
+{
+    (void)pthread_mutex_lock(&s->lock);
+    int rc = make_room(s);
+    (void)pthread_mutex_unlock(&s->lock);
+    return rc;
+}
+
 int segment_create(struct store *s, uint64_t id, uint64_t need, bool small, int *ret_fd, uint64_t *ret_size)
 {
     uint64_t least = need + JOURNAL_SEGMENT_HEADER + JOURNAL_HEADER + JOURNAL_TRAILER;
     uint64_t size = least > s->o.segment_size ? least : s->o.segment_size;
+    int rc = segments_reserve(s); /* before the file, so that running out of memory leaves no file behind */
+    if (rc != 0)
+        return rc;
     for (;;) {
-        struct segment_info g = {id, size, s->sequence + 1, s->event + 1};
-        int rc = segments_add(s, &g); /* before the file, so that running out of memory leaves no file behind */
-        if (rc != 0)
-            return rc;
         rc = create_sized(s, id, size, ret_fd);
         if (rc == 0) {
+            struct segment_info g = {id, size, s->sequence + 1, s->event + 1};
             *ret_size = size;
-            return 0;
+            return segments_add(s, &g); /* listed only when it can be read */
         }
-        segments_remove(s, id);
         if (rc != -ENOSPC && rc != -EDQUOT)
             return rc;
         /* A smaller one may fit; for changes that free space, the ballast is there. */
@@ -134,18 +155,8 @@ int segment_write_end(struct store *s, int fd, uint64_t offset, uint64_t sequenc
 
 int segments_add(struct store *s, const struct segment_info *g)
 {
-    int rc = 0;
     (void)pthread_mutex_lock(&s->lock);
-    if (s->n_segments == s->cap_segments) {
-        size_t cap = s->cap_segments != 0 ? s->cap_segments * 2 : 64;
-        struct segment_info *p = realloc(s->segments, cap * sizeof(*p));
-        if (p != NULL) {
-            s->segments = p;
-            s->cap_segments = cap;
-        } else {
-            rc = -ENOMEM;
-        }
-    }
+    int rc = make_room(s);
     if (rc == 0)
         s->segments[s->n_segments++] = *g;
     (void)pthread_mutex_unlock(&s->lock);
