@@ -1,6 +1,8 @@
 """Attacks on the whole service that a unit test cannot show: what a stranger takes hold of must be free again when he is gone."""
+import random
 import socket
 import struct
+import threading
 import time
 
 from kk import Service, wait_for
@@ -125,3 +127,30 @@ def test_announcing_much_mail_does_not_fill_a_mailbox(kk):
     assert len(kk.fetch("bob@example.test")) == 1
     for d in greedy:
         d.close()
+
+
+def guess(port, source, until):
+    while time.monotonic() < until:
+        s = socket.create_connection(("127.0.0.1", port), 30, source_address=(source, 0))
+        f = s.makefile("rb")
+        f.readline()
+        for _ in range(3):
+            s.sendall(b"USER u%d\r\nPASS x\r\n" % random.randrange(10**9))
+            f.readline()
+            f.readline()
+        f.close()
+        s.close()
+
+
+def test_many_guessing_networks_do_not_spin_at_the_queue_for_password_checks():
+    """More attempts at once than may wait: who is put off waits before the next, or nobody else would ever find a place."""
+    with Service(tls_only=False) as kk:
+        until = time.monotonic() + 4
+        threads = [threading.Thread(target=guess, args=(kk.pop3, "127.0.0.%d" % (2 + i % 12), until)) for i in range(240)]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+        put_off = [e for e in kk.trail("event=login.failed") if e["reason"] == "temporary"]
+        assert len(put_off) < 240 * 5
+        kk.pop3_client(tls=False).quit()

@@ -216,7 +216,8 @@ int authd_auth_password(struct ipc_request *rq, void *request, void *reply, stru
     if (password_prepare(q->password, &t->password) != 0)
         t->password.n = 0; /* wrong for everybody, and checked like any other */
     r->verdict = judge(rq, q, t, r);
-    if (r->verdict == AUTH_BAD || r->verdict == AUTH_SLOW)
+    /* Also when there were too many attempts at once: who may try again at once keeps the queue full for everybody. */
+    if (r->verdict != AUTH_OK)
         r->delay_ms = (uint64_t)role_context()->conf->auth_failure_delay;
     secret_wipe(t, sizeof(*t));
     free(t);
