@@ -272,7 +272,7 @@ enum session_verdict { SESSION_TAKEN, SESSION_IN_USE, SESSION_TEMPORARY };
     F(S, U64, grant, 0) F(S, U64, mailbox, 0) F(S, LIST, uids, 64, m_message_uid) F(S, U64, want_meta, 1)
 #define RECORD_m_message_place(F, S)                                                                             \
     F(S, U64, uid, 0) F(S, U64, segment, 0) F(S, U64, offset, 0) F(S, U64, stored_size, 0) F(S, U64, body_size, 0) \
-    F(S, U64, codec, 255) F(S, SECRET, key, 64) F(S, BYTES, prefix, IPC_HEADERS_MAX + 2048) F(S, BYTES, meta, IPC_META_MAX)
+    F(S, ID, message, 0) F(S, U64, codec, 255) F(S, SECRET, key, 64) F(S, BYTES, prefix, IPC_HEADERS_MAX + 2048) F(S, BYTES, meta, IPC_META_MAX)
 #define RECORD_m_message_locate_reply(F, S) F(S, LIST, places, 64, m_message_place)
 #define RECORD_m_segment_open(F, S) F(S, U64, grant, 0) F(S, U64, segment, 0)
 #define RECORD_m_segment_open_reply(F, S) F(S, FD, file, 0)

@@ -84,6 +84,9 @@ static int admit(struct store *s, struct store_accept *a, struct job *j)
     int rc = index_read_begin(s->x, &t);
     if (rc != 0)
         return rc;
+    struct slice old_body;
+    struct ikey body = ikey_id(a->message);
+    j->own_body_id = index_get(s->x, t, INDEX_BODIES, &body, &old_body) == 0;
     for (size_t i = 0; i < a->n_rcpts && rc == 0; i++) {
         struct store_rcpt *r = &a->rcpts[i];
         struct prepare_rcpt *p = &j->rcpts[j->n_rcpts];

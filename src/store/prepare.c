@@ -249,7 +249,8 @@ static int prepare_accept(struct job *j, struct preparer *p)
     struct slice plain = SLICE_EMPTY;
     arena_init(&arena, JOURNAL_SEALED_MAX);
     rand_bytes(body_key, sizeof(body_key));
-    j->h.body = id_new();
+    /* The message's own id, so that its trail can be followed to the reader. */
+    j->h.body = id_is_zero(a->message) || j->own_body_id ? id_new() : a->message;
     int rc = accept_effects(j, p, body_key, &arena);
     j->h.sealed_n = (uint32_t)j->effects.n;
     if (rc == 0 && (j->iov = calloc(body_frames(size) + 2, sizeof(*j->iov))) == NULL)

@@ -48,6 +48,7 @@ struct job {
     struct store_accept *accept;  /* of JOURNAL_ACCEPT: effect is made from it by prepare */
     struct prepare_rcpt *rcpts;   /* of JOURNAL_ACCEPT: those that take it */
     size_t n_rcpts;
+    bool own_body_id;             /* there is a body of the message's id already, from a time that recent answers do not cover */
     struct iovec raw_body;        /* of JOURNAL_BODY_MOVE */
     struct slice event;
     bool may_fill;                /* small changes that must work on a full disk */

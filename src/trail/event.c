@@ -9,6 +9,7 @@
 #define HEAD_SIZE (2 + 1 + 1 + 8 + 16 + 16)
 
 RECORD_DEFINE(ev_rcpt);
+RECORD_DEFINE(ev_message_id);
 RECORD_DEFINE(ev_trail_source);
 #define DEFINE(number, name, text, cls, controls) RECORD_DEFINE(ev_##name);
 EVENTS(DEFINE)

@@ -27,6 +27,7 @@ enum event_class { EVENT_COMMIT, EVENT_AWAITED, EVENT_BEST };
     E(11, login_failed, "login.failed", EVENT_BEST, "R4.2(1) T2.2.1.4(1)(a)")                                                  \
     E(12, session_ended, "session.ended", EVENT_BEST, "R4.2(1)")                                                               \
     E(13, mail_retrieved, "mail.retrieved", EVENT_AWAITED, "R4.2(1)")                                                          \
+    E(16, mail_taken, "mail.taken", EVENT_BEST, "R4.2(1)")                                                                     \
     E(14, mail_expunged, "mail.expunged", EVENT_COMMIT, "R4.2(1)")                                                             \
     E(15, login_refused, "login.refused", EVENT_BEST, "R4.2(1) T2.2.1.4(1)(a)")                                                \
     E(20, tls_failed, "tls.failed", EVENT_BEST, "")                                                                            \
@@ -75,10 +76,16 @@ RECORD_DECLARE(ev_rcpt);
 #define RECORD_ev_session_ended(F, S)                                                                                          \
     F(S, STR, service, 16) F(S, STR, peer, IPC_IP_MAX) F(S, STR, user, IPC_ADDRESS_MAX) F(S, U64, account, 0)                   \
     F(S, U64, retrieved, 0) F(S, U64, retrieved_bytes, 0) F(S, U64, expunged, 0) F(S, U64, ms, 0) F(S, STR, end, 64)
-/* What left the service: the number of distinct messages whose body was sent. */
+/* What left the service: the number of distinct messages whose body was sent, and their ids. Past EVENT_IDS_MAX, earlier ids are in
+ * mail.taken events of the same connection. */
+#define EVENT_IDS_MAX 400
+#define RECORD_ev_message_id(F, S) F(S, ID, message, 0)
+RECORD_DECLARE(ev_message_id);
+#define RECORD_ev_mail_taken(F, S)                                                                                             \
+    F(S, STR, service, 16) F(S, STR, user, IPC_ADDRESS_MAX) F(S, U64, account, 0) F(S, LIST, ids, EVENT_IDS_MAX, ev_message_id)
 #define RECORD_ev_mail_retrieved(F, S)                                                                                         \
     F(S, STR, service, 16) F(S, STR, peer, IPC_IP_MAX) F(S, STR, user, IPC_ADDRESS_MAX) F(S, U64, account, 0)                   \
-    F(S, U64, messages, 0) F(S, U64, bytes, 0) F(S, U64, complete, 1)
+    F(S, U64, messages, 0) F(S, U64, bytes, 0) F(S, U64, complete, 1) F(S, LIST, ids, EVENT_IDS_MAX, ev_message_id)
 #define RECORD_ev_mail_expunged(F, S)                                                                                          \
     F(S, STR, service, 16) F(S, STR, user, IPC_ADDRESS_MAX) F(S, U64, account, 0) F(S, U64, messages, 0)
 #define RECORD_ev_tls_failed(F, S) F(S, STR, peer, IPC_IP_MAX) F(S, STR, service, 16) F(S, STR, reason, 255)

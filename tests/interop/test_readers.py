@@ -170,5 +170,10 @@ def test_the_trail_tells_what_was_taken(service):
     c.quit()
     events = wait_for(lambda: [e for e in service.trail() if e["event"] == "mail.retrieved"], 10, "the record")
     assert len(events) == 1 and events[0]["messages"] == 2 and events[0]["user"] == "alice@example.test"
+    # One id follows a message from connection to reading.
+    received = service.trail("event=smtp.received")
+    assert [i["message"] for i in events[0]["ids"]] == [received[0]["message"], received[2]["message"]]
+    story = [e["event"] for e in service.trail("message=" + received[2]["message"])]
+    assert story == ["smtp.received", "mail.retrieved"]
     logins = [e for e in service.trail() if e["event"] == "login.ok"]
     assert len(logins) == 1 and logins[0]["peer"] == "127.0.0.1" and logins[0]["service"] == "pop3"

@@ -150,8 +150,11 @@ static void count_retrieved(struct pop3_session *s, size_t index)
 {
     if (s->marks != NULL && (s->marks[index] & POP3_MARK_RETRIEVED) != 0)
         return;
-    if (pop3_set_mark(s, index, POP3_MARK_RETRIEVED))
-        s->retrieved++;
+    if (!pop3_set_mark(s, index, POP3_MARK_RETRIEVED))
+        return;
+    s->retrieved++;
+    if (s->ops->fetched != NULL)
+        s->ops->fetched(s->ctx, index);
 }
 
 int pop3_cmd_retr(struct pop3_session *s, const struct pop3_request *rq)

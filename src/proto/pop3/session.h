@@ -23,6 +23,8 @@ struct pop3_maildrop_ops {
     void (*close)(void *ctx);
     /* Deletes for ever (at most POP3_EXPUNGE_BATCH), written down in the same commit. */
     int MAY_YIELD (*expunge)(void *ctx, const uint32_t *uids, size_t n, uint64_t *ret_expunged);
+    /* The open message counts as fetched from now on. NULL allowed. */
+    void (*fetched)(void *ctx, size_t index);
     /* Writes down how much was fetched; returns when that is durable. */
     int MAY_YIELD (*record_retrieved)(void *ctx, uint64_t messages, uint64_t bytes);
     /* Why the session was cancelled: what to tell the client. */

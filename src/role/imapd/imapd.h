@@ -21,6 +21,7 @@ struct imapd_session {
     enum pop3_text why;    /* what to tell the client when it is cancelled */
     bool store_gone;       /* the grant died with stored: nothing more to ask it */
     enum pop3_end end;
+    struct buf taken;      /* ids of fetched messages that are in no event yet */
     struct maildrop *maildrop;
     struct pop3_session pop3;
 };

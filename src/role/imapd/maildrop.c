@@ -246,6 +246,12 @@ static int try_open(struct maildrop *m, size_t index, struct slice *ret_prefix, 
     return rc;
 }
 
+struct id128 maildrop_message_id(const struct maildrop *m, size_t index)
+{
+    const struct m_message_place *p = in_batch(m, index);
+    return p != NULL ? p->message : (struct id128){{0}};
+}
+
 int maildrop_message_open(struct maildrop *m, size_t index, struct slice *ret_prefix)
 {
     struct err err = {0};

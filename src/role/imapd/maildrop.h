@@ -25,6 +25,8 @@ uint64_t maildrop_uidvalidity(const struct maildrop *m);
 
 /* Reading one message: as struct pop3_maildrop_ops says. */
 int MAY_YIELD maildrop_message_open(struct maildrop *m, size_t index, struct slice *ret_prefix);
+/* The id of an open message, as in its trail. Zero when it is not open. */
+struct id128 maildrop_message_id(const struct maildrop *m, size_t index);
 int MAY_YIELD maildrop_message_read(struct maildrop *m, struct slice *ret_piece);
 void maildrop_message_close(struct maildrop *m);
 

@@ -22,11 +22,34 @@ static struct event_head head_of(const struct imapd_session *s, enum event_numbe
     return (struct event_head){.number = number, .role = ROLE_IMAPD, .time_ms = clock_real_ms(), .conn = s->conn};
 }
 
+_Static_assert(sizeof(struct ev_message_id) == sizeof(struct id128), "the buffer of ids is the list's items");
+
+static struct record_list taken_ids(const struct imapd_session *s)
+{
+    return (struct record_list){s->taken.n / sizeof(struct id128), s->taken.p};
+}
+
+/* A long session's ids go into the trail in portions, so that they take little memory; a lost portion is counted (event.h). */
+static void op_fetched(void *ctx, size_t index)
+{
+    struct imapd_session *s = ctx;
+    struct id128 id = maildrop_message_id(s->maildrop, index);
+    if (taken_ids(s).n == EVENT_IDS_MAX) {
+        struct event_head h = head_of(s, EV_mail_taken);
+        struct ev_mail_taken e = {.service = slice_str(service), .user = slice_str(s->address), .account = s->account, .ids = taken_ids(s)};
+        event_send(&h, &e);
+        buf_reset(&s->taken);
+    }
+    if (!id_is_zero(id))
+        buf_put(&s->taken, id.b, sizeof(id.b));
+}
+
 static int record_retrieved(const struct imapd_session *s, uint64_t messages, uint64_t bytes, bool complete)
 {
     struct event_head h = head_of(s, EV_mail_retrieved);
     struct ev_mail_retrieved e = {.service = slice_str(service), .peer = slice_str(s->peer), .user = slice_str(s->address),
-                                  .account = s->account, .messages = messages, .bytes = bytes, .complete = complete};
+                                  .account = s->account, .messages = messages, .bytes = bytes, .complete = complete,
+                                  .ids = taken_ids(s)};
     struct err err = {0};
     int rc = event_send_awaited(&h, &e, clock_deadline(RECORD_WAIT_MS), &err);
     if (rc != 0 && rc != -ECANCELED)
@@ -104,7 +127,8 @@ static enum pop3_text op_why(void *ctx)
 }
 
 static const struct pop3_maildrop_ops ops = {
-    .open = op_open, .read = op_read, .close = op_close, .expunge = op_expunge, .record_retrieved = op_record_retrieved, .why = op_why,
+    .open = op_open, .read = op_read, .close = op_close, .expunge = op_expunge, .fetched = op_fetched,
+    .record_retrieved = op_record_retrieved, .why = op_why,
 };
 
 /* ---- the end ---- */
@@ -112,6 +136,7 @@ static const struct pop3_maildrop_ops ops = {
 static void free_session(struct imapd_session *s)
 {
     pop3_session_done(&s->pop3);
+    buf_done(&s->taken);
     maildrop_free(s->maildrop);
     stream_free(s->pop3.stream);
     free(s->address);
@@ -189,6 +214,7 @@ static struct imapd_session *session_of(const struct m_session_start *rq)
         return NULL;
     *s = (struct imapd_session){.conn = rq->conn, .account = rq->account, .grant = rq->grant, .tls = rq->tls != 0,
                                 .started = clock_mono_ms(), .why = POP3_T_SHUTDOWN};
+    buf_init(&s->taken, EVENT_IDS_MAX * sizeof(struct id128));
     s->address = strndup(rq->address.p, rq->address.n);
     s->peer = strndup(rq->peer_ip.p, rq->peer_ip.n);
     s->pop3 = (struct pop3_session){.ops = &ops, .ctx = s, .utf8 = rq->utf8 != 0, .idle_ms = conf->pop3_idle_timeout};

@@ -103,7 +103,7 @@ static int answer_places(const struct store_place *places, size_t n, struct aren
             if (bytes > STORED_LOCATE_BYTES && i > 0)
                 break;
             out[i] = (struct m_message_place){.uid = p->uid, .segment = p->segment, .offset = p->offset, .stored_size = p->stored_size,
-                                              .body_size = p->body_size, .codec = p->codec, .key = slice_of(p->key, sizeof(p->key)),
+                                              .body_size = p->body_size, .message = p->body, .codec = p->codec, .key = slice_of(p->key, sizeof(p->key)),
                                               .prefix = p->prefix, .meta = p->meta};
         }
     }
