@@ -122,4 +122,5 @@ static enum pop3_text fake_why(void *ctx)
     return m->why;
 }
 
-const struct pop3_maildrop_ops fake_maildrop_ops = {fake_open, fake_read, fake_close, fake_expunge, fake_record, fake_why};
+const struct pop3_maildrop_ops fake_maildrop_ops = {.open = fake_open, .read = fake_read, .close = fake_close, .expunge = fake_expunge,
+                                                    .record_retrieved = fake_record, .why = fake_why};
