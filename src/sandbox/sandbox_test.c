@@ -8,6 +8,9 @@
 
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -67,8 +70,37 @@ static void threads_are_confined_to_the_own_directory(void **state)
     assert_int_equal(WEXITSTATUS(status), CONFINED);
 }
 
+/* In normal service, not probing: the process ends at once, and says why. */
+static void a_denied_call_ends_the_process_and_is_told(void **state)
+{
+    int out[2], status;
+    char line[128] = "", want[64];
+    (void)state;
+#if defined(__SANITIZE_ADDRESS__)
+    skip(); /* the sanitizer makes calls of its own */
+#endif
+    assert_int_equal(pipe2(out, O_CLOEXEC), 0);
+    pid_t child = fork();
+    if (child == 0) {
+        if (dup2(out[1], STDERR_FILENO) < 0 || sandbox_drop_privileges(0, false, NULL) < 0 ||
+            sandbox_confine_calls(ROLE_FILTERD, NULL) < 0)
+            _exit(1);
+        (void)syscall(SYS_socket, AF_INET, SOCK_STREAM, 0);
+        _exit(2);
+    }
+    (void)close(out[1]);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(read(out[0], line, sizeof(line) - 1) > 0);
+    (void)close(out[0]);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 128 + SIGSYS);
+    (void)snprintf(want, sizeof(want), "sandbox.violation syscall=%d\n", (int)SYS_socket);
+    assert_non_null(strstr(line, want));
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(threads_are_confined_to_the_own_directory)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(threads_are_confined_to_the_own_directory),
+                                       cmocka_unit_test(a_denied_call_ends_the_process_and_is_told)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
